@@ -18,10 +18,8 @@ from tests.shape.tree import ROOT
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the contract of `folder`'s pyproject.toml on the package in that folder."""
-    script = (
-        "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
-    )
-    command = [sys.executable, "-c", script]
+    script = "from importlinter.cli import lint_imports_command as main; main()"
+    command = [sys.executable, "-c", script, "--no-cache", "--no-logo"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 

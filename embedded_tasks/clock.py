@@ -1,0 +1,84 @@
+"""Time, asked for and never taken.
+
+What lives here: the clock that every other module is given, and what a duration is. What does
+not: the loops that wait. Built by the runner, replaced by `FakeClock` in tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Protocol
+
+from embedded_tasks.errors import ConfigurationError
+
+__all__ = ["Clock", "Duration", "SystemClock", "Timer", "seconds"]
+
+Duration = float | int | timedelta
+"""A length of time: seconds, or a `timedelta`."""
+
+_LONGEST = 100 * 365 * 86400.0
+
+
+class Timer(Protocol):
+    """A callback that waits for its time."""
+
+    def cancel(self) -> None:
+        """Forget the callback."""
+        ...
+
+
+class Clock(Protocol):
+    """Where the time comes from."""
+
+    def now(self) -> float:
+        """Return the wall clock, in seconds since 1970 (UTC); for due times only."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return a clock that never jumps, in seconds; for durations only."""
+        ...
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback` on the event loop after `delay` seconds of the monotonic clock."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clocks, and the timer heap of the running event loop."""
+
+    def now(self) -> float:
+        """Return the wall clock, in seconds since 1970 (UTC)."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return the monotonic clock, in seconds."""
+        return time.monotonic()
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback` on the running event loop after `delay` seconds."""
+        return asyncio.get_running_loop().call_later(delay, callback)
+
+
+def seconds(duration: Duration, name: str) -> float:
+    """Return a duration in seconds.
+
+    Args:
+        duration: Seconds or a timedelta; not negative, at most a hundred years.
+        name: The option it was given as, for the error.
+
+    Raises:
+        ConfigurationError: It is not a duration, negative, not finite, or absurdly long.
+    """
+    if isinstance(duration, timedelta):
+        duration = duration.total_seconds()
+    if isinstance(duration, bool) or not isinstance(duration, int | float):
+        raise ConfigurationError(
+            f"{name}={duration!r}: expected seconds or a timedelta, got {type(duration).__name__}."
+        )
+    if math.isnan(duration) or not 0 <= duration <= _LONGEST:
+        raise ConfigurationError(f"{name}={duration!r}: expected 0 to 100 years, in seconds.")
+    return float(duration)

@@ -1,0 +1,291 @@
+"""The words: a job, its states, and what may follow what.
+
+What lives here: states and their transitions, and the plain values that travel between the
+front door, the store and the worker. What does not: any I/O or policy. Used by every layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+__all__ = [
+    "FINISHED",
+    "TRANSITIONS",
+    "AttemptError",
+    "AttemptRecord",
+    "Cancelled",
+    "ClaimedJob",
+    "Expired",
+    "Failed",
+    "Held",
+    "Interrupted",
+    "JobRecord",
+    "JobState",
+    "NewJob",
+    "Outcome",
+    "RetryLater",
+    "Settlement",
+    "ShownState",
+    "Snoozed",
+    "Succeeded",
+    "shown_state",
+]
+
+
+class JobState(StrEnum):
+    """The stored states of a job."""
+
+    QUEUED = "queued"
+    """Waits for its time or for a slot."""
+    RUNNING = "running"
+    """Belongs to a process that attempts it."""
+    SUCCEEDED = "succeeded"
+    """Finished: the function returned."""
+    FAILED = "failed"
+    """Finished: no attempt is left, or its policy gives up."""
+    CANCELLED = "cancelled"
+    """Finished: somebody cancelled it."""
+    EXPIRED = "expired"
+    """Finished: its time passed before it could finish."""
+    HELD = "held"
+    """Needs a person or a deploy; goes on when that has happened."""
+
+
+class ShownState(StrEnum):
+    """The states that people see: the stored ones and two that are derived from `queued`."""
+
+    SCHEDULED = "scheduled"
+    """Queued and not yet due."""
+    RETRYING = "retrying"
+    """Queued again after an attempt."""
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    HELD = "held"
+
+
+FINISHED = frozenset(
+    {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
+)
+"""The states that a job leaves only by a retry by hand."""
+
+_Q, _R, _H = JobState.QUEUED, JobState.RUNNING, JobState.HELD
+
+TRANSITIONS: Mapping[str, frozenset[tuple[JobState | None, JobState]]] = {
+    "insert": frozenset({(None, _Q), (None, _R)}),
+    "claim": frozenset({(_Q, _R)}),
+    "begin": frozenset({(_Q, _R)}),
+    "release": frozenset({(_R, _Q), (_Q, _Q)}),
+    "settle": frozenset({(_R, _Q), (_R, _H)} | {(_R, state) for state in FINISHED}),
+    "recover": frozenset({(_R, _Q), (_R, _H), (_R, JobState.FAILED)}),
+    "expire": frozenset({(_Q, JobState.EXPIRED)}),
+    "cancel": frozenset({(_Q, JobState.CANCELLED), (_H, JobState.CANCELLED)}),
+    "retry": frozenset({(_H, _Q)} | {(state, _Q) for state in FINISHED}),
+    "hold": frozenset({(_Q, _H)}),
+    "unhold": frozenset({(_H, _Q)}),
+}
+"""Every named query that changes a state, and from which state to which it may go."""
+
+
+def shown_state(state: JobState, due_at: float, attempt: int, now: float) -> ShownState:
+    """Return what people see: `queued` is told apart by its due time and its attempts.
+
+    The SQL view `shown_jobs` says the same; a test compares the two.
+    """
+    if state is JobState.QUEUED and attempt > 0:
+        return ShownState.RETRYING
+    if state is JobState.QUEUED and due_at > now:
+        return ShownState.SCHEDULED
+    return ShownState(state.value)
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class NewJob:
+    """A job on its way into the store. Times are seconds since 1970."""
+
+    id: str
+    task: str
+    args: str
+    due_at: float
+    created_at: float
+    state: JobState = JobState.QUEUED
+    owner: str | None = None
+    attempt: int = 0
+    queue: str = "default"
+    tags: str | None = None
+    priority: int = 0
+    options: str | None = None
+    on_crash: str = "retry"
+    start_by: float | None = None
+    finish_by: float | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
+    after: str | None = None
+    leads: bool = False
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class ClaimedJob:
+    """A job that this process owns and may attempt."""
+
+    id: str
+    task: str
+    attempt: int
+    args: str
+    options: str | None = None
+    queue: str = "default"
+    failures: int = 0
+    crashes: int = 0
+    snoozes: int = 0
+    start_by: float | None = None
+    finish_by: float | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
+    leads: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class AttemptError:
+    """An error as it is kept: its class, its message and its traceback, as text."""
+
+    type: str
+    message: str
+    traceback: str | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Succeeded:
+    """The function returned; `result` is its encoded value."""
+
+    result: str
+
+
+@dataclass(slots=True, frozen=True)
+class RetryLater:
+    """The attempt failed and another one follows after `delay` seconds."""
+
+    delay: float
+    error: AttemptError
+
+
+@dataclass(slots=True, frozen=True)
+class Snoozed:
+    """The task said "not now"; it is due again after `delay` seconds, uncharged."""
+
+    delay: float
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
+class Failed:
+    """The attempt failed and none follows."""
+
+    reason: str
+    error: AttemptError | None
+
+
+@dataclass(slots=True, frozen=True)
+class Cancelled:
+    """The job was cancelled while it ran."""
+
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
+class Expired:
+    """The job's time passed."""
+
+    reason: str
+    error: AttemptError | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Interrupted:
+    """The process is stopping; the job goes back, uncharged."""
+
+
+@dataclass(slots=True, frozen=True)
+class Held:
+    """The job cannot go on without a person or a deploy."""
+
+    reason: str
+
+
+Outcome = Succeeded | RetryLater | Snoozed | Failed | Cancelled | Expired | Interrupted | Held
+"""The value that ends an attempt."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Settlement:
+    """An outcome as the store writes it: no decision is left to take.
+
+    `outcome` names it in the attempt's row; `number` (with `owner`) guards the transition.
+    `due_at=None` keeps the due time.
+    """
+
+    id: str
+    number: int
+    owner: str
+    state: JobState
+    outcome: str
+    started_at: float | None
+    ended_at: float
+    due_at: float | None = None
+    result: str | None = None
+    reason: str | None = None
+    held_for: str | None = None
+    failures: int = 0
+    crashes: int = 0
+    snoozes: int = 0
+    error: AttemptError | None = None
+    finished_at: float | None = None
+    prune_at: float | None = None
+    leads: bool = False
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class AttemptRecord:
+    """One attempt as it is kept. Times are seconds since 1970."""
+
+    number: int
+    outcome: str
+    started_at: float | None
+    ended_at: float | None
+    error: AttemptError | None = None
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class JobRecord:
+    """All that the store knows of a job. Times are seconds since 1970."""
+
+    id: str
+    task: str
+    state: JobState
+    shown: ShownState
+    queue: str
+    tags: tuple[str, ...]
+    priority: int
+    args: str
+    attempt: int
+    failures: int
+    crashes: int
+    snoozes: int
+    created_at: float
+    due_at: float
+    started_at: float | None
+    finished_at: float | None
+    start_by: float | None
+    finish_by: float | None
+    on_crash: str
+    result: str | None
+    reason: str | None
+    owner: str | None
+    cancel_requested: bool
+    request_id: str | None
+    traceparent: str | None
+    attempts: tuple[AttemptRecord, ...] = field(default=())

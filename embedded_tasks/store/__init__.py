@@ -1,0 +1,22 @@
+"""Where jobs are kept: one SQLite file, its statements, and the writer that groups commits.
+
+Called by the actions and services; it knows nothing of tasks, processes or HTTP.
+"""
+
+from __future__ import annotations
+
+from embedded_tasks.store.operations import Claim, ClaimResult, Recovery
+from embedded_tasks.store.reader import COUNT_CAP, JobFilter, OwnedJob, ProcessRecord
+from embedded_tasks.store.store import Store, StoreSettings
+
+__all__ = [
+    "COUNT_CAP",
+    "Claim",
+    "ClaimResult",
+    "JobFilter",
+    "OwnedJob",
+    "ProcessRecord",
+    "Recovery",
+    "Store",
+    "StoreSettings",
+]

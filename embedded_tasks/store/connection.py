@@ -1,0 +1,117 @@
+"""The one place where SQLite is reached: an aiosqlite connection that runs whole transactions.
+
+What lives here: `Connection`, its settings, and what SQLite's errors mean. What does not: any
+statement of ours. Called by the writer and the reader only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import aiosqlite
+
+from embedded_tasks.errors import ConfigurationError, StoreError, StoreFormatError
+from embedded_tasks.errors import StoreUnavailableError
+
+__all__ = ["Connection", "SQLiteConnection", "check_version", "connect", "translated"]
+
+SQLiteConnection = sqlite3.Connection
+"""What a transaction function is given; named here so that nobody else imports sqlite3."""
+
+_T = TypeVar("_T")
+
+_OLDEST_SQLITE = (3, 38, 0)
+_FORMAT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_PASSING_CODES = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_INTERRUPT,
+    }
+)
+
+
+class Connection(aiosqlite.Connection):
+    """An aiosqlite connection with one more method.
+
+    aiosqlite's own calls cross to its thread once each; a transaction of six statements would
+    cross six times. `run` crosses once. It leans on `_execute`, `_conn` and `_thread` of the
+    pinned aiosqlite release; a test checks that they are what they were.
+    """
+
+    def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
+        super().__init__(connector, iter_chunk_size=64)
+        # A commit that hangs in the kernel must not keep the interpreter from ending.
+        self._thread.daemon = True
+
+    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Call `work` with the plain connection in the connection's thread.
+
+        Raises:
+            StoreError: SQLite's error, translated.
+        """
+        result: _T = await self._execute(partial(work, self._conn))
+        return result
+
+
+def connect(path: str, *, settings: dict[str, str | int], read_only: bool = False) -> Connection:
+    """Return a connection that is opened when it is awaited.
+
+    Args:
+        path: The file, or ":memory:".
+        settings: PRAGMAs to set, in order.
+        read_only: Refuse every write (`query_only`).
+    """
+
+    def connector() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        try:
+            for name, value in settings.items():
+                connection.execute(f"PRAGMA {name}={value}")
+            if read_only:
+                connection.execute("PRAGMA query_only=1")
+        except BaseException:
+            connection.close()
+            raise
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    return Connection(connector)
+
+
+def check_version(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
+    """Refuse an SQLite library that lacks what the statements need (STRICT, RETURNING, ->>)."""
+    if version < _OLDEST_SQLITE:
+        raise ConfigurationError(
+            f"SQLite {'.'.join(map(str, version))} is too old: embedded_tasks needs "
+            f"{'.'.join(map(str, _OLDEST_SQLITE))} or newer. Use a Python that is built with a "
+            "newer one."
+        )
+
+
+def translated(error: sqlite3.Error, path: str) -> StoreError:
+    """Return what an SQLite error means for the caller."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    primary = code & 0xFF
+    if primary in _FORMAT_CODES:
+        return StoreFormatError(
+            f"{path} is damaged or not a database ({name}: {error}). It was left as it is: stop "
+            "the app, copy the file with its -wal, and restore a backup or use `.recover`."
+        )
+    if primary in _PASSING_CODES:
+        return StoreUnavailableError(
+            f"{path} cannot be written or read just now ({name}: {error}). Nothing was stored."
+        )
+    return StoreError(f"{path}: {name}: {error}")

@@ -1,0 +1,148 @@
+"""Opening the file: create it, recognise it, or refuse it; then bring its schema up to date.
+
+What lives here: the checks and the numbered migrations. What does not: anything after the file is
+open. Called by `Store.open` in the connection's thread, under the writers' lock.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+
+from embedded_tasks.errors import StoreFormatError, StoreUnavailableError
+from embedded_tasks.store.connection import translated
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "SCHEMA_VERSION", "create_file", "prepare"]
+
+APPLICATION_ID = 0x656D6274
+"""Marks the file as ours ("embt") in SQLite's header."""
+
+_OLDEST_READER = "oldest_reader"
+
+
+def _load_migrations() -> dict[int, str]:
+    folder = files("embedded_tasks.store").joinpath("migrations")
+    found = {}
+    for entry in folder.iterdir():
+        match = re.fullmatch(r"(\d{4})_\w+\.sql", entry.name)
+        if match:
+            found[int(match[1])] = entry.read_text(encoding="utf-8")
+    return dict(sorted(found.items()))
+
+
+MIGRATIONS = _load_migrations()
+"""The text of each migration by its number."""
+
+SCHEMA_VERSION = max(MIGRATIONS)
+"""The schema that this release writes."""
+
+
+def create_file(path: str) -> None:
+    """Create the file with mode 0600 where there is none; SQLite's own mode would be wider.
+
+    Raises:
+        StoreUnavailableError: The folder is missing or may not be written.
+    """
+    if path == ":memory:":
+        return
+    try:
+        # O_EXCL: a file that is there is never opened by us. Closing a descriptor of it would drop
+        # the locks that SQLite holds on it in this process.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StoreUnavailableError(
+            f"{path} cannot be created: {error.strerror}. Create its folder and let the app's user "
+            "write there."
+        ) from error
+    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def prepare(
+    connection: sqlite3.Connection, path: str, settings: dict[str, str | int]
+) -> None:
+    """Check that the file is ours, set the PRAGMAs, and run the migrations that it lacks.
+
+    Raises:
+        StoreFormatError: A newer, foreign or damaged file; it was left as it is.
+        StoreUnavailableError: Locked or unwritable just now.
+    """
+    try:
+        version = _recognised_version(connection, path)
+        for name, value in settings.items():
+            connection.execute(f"PRAGMA {name}={value}").fetchall()
+        if version < SCHEMA_VERSION:
+            if version > 0:
+                _keep_copy(connection, path, version)
+            for number, script in MIGRATIONS.items():
+                if number > version:
+                    _migrate(connection, number, script)
+    except sqlite3.Error as error:
+        raise translated(error, path) from error
+
+
+def _recognised_version(connection: sqlite3.Connection, path: str) -> int:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables == 0 and application_id in (0, APPLICATION_ID):
+        return 0
+    if application_id != APPLICATION_ID:
+        raise StoreFormatError(
+            f"{path} is a database of another program ({tables} tables, application id "
+            f"{application_id}). It was left as it is; give the runner a file of its own."
+        )
+    if version > SCHEMA_VERSION:
+        (oldest,) = connection.execute(
+            "SELECT value FROM meta WHERE key = ?", (_OLDEST_READER,)
+        ).fetchone() or ("0",)
+        if int(oldest) > SCHEMA_VERSION:
+            raise StoreFormatError(
+                f"{path} was written by a newer release (schema {version}, readable from "
+                f"{oldest} on; this release has {SCHEMA_VERSION}). It was left as it is; install "
+                "the newer release, or restore the copy that was kept beside it before the upgrade."
+            )
+    return int(version)
+
+
+def _keep_copy(connection: sqlite3.Connection, path: str, version: int) -> None:
+    if path == ":memory:":
+        return
+    copy = f"{path}.before-schema-{version + 1}"
+    create_file(copy)
+    target = sqlite3.connect(copy)
+    try:
+        connection.backup(target)
+    finally:
+        target.close()
+
+
+def _migrate(connection: sqlite3.Connection, number: int, script: str) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in _statements(script):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={number}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _statements(script: str) -> list[str]:
+    found, current = [], ""
+    for line in script.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            found.append(current)
+            current = ""
+    return found

@@ -1,0 +1,296 @@
+"""What is written: each function runs one named statement, or the few that belong together.
+
+What lives here: functions of a connection and rows, run in the connection's thread within the
+writer's transaction. What does not: any decision. Called by the writer; built by `Store`.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from embedded_tasks.job import FINISHED, ClaimedJob, JobState, NewJob, Settlement
+from embedded_tasks.store.queries import QUERIES
+
+__all__ = [
+    "Claim",
+    "ClaimResult",
+    "Jobs",
+    "Recovery",
+    "insert_row",
+    "settle_row",
+]
+
+
+def insert_row(job: NewJob) -> list[Any]:
+    """Return a new job as the statement `insert` reads it."""
+    if job.start_by is None or (job.finish_by is not None and job.finish_by < job.start_by):
+        expires_at = job.finish_by
+    else:
+        expires_at = job.start_by
+    return [
+        job.id, job.task, job.state, job.owner, job.attempt, job.queue, job.tags, job.priority,
+        job.due_at, job.created_at, job.args, job.options, job.on_crash, job.start_by,
+        job.finish_by, expires_at, job.request_id, job.traceparent, job.after, int(job.leads),
+        job.created_at if job.state is JobState.RUNNING else None,
+    ]  # fmt: skip  # one column after another, as in the statement
+
+
+def settle_row(outcome: Settlement) -> list[Any]:
+    """Return an outcome as the statements `record_attempt` and `settle` read it."""
+    error = outcome.error
+    return [
+        outcome.id, outcome.number, outcome.owner, outcome.state, outcome.outcome,
+        outcome.started_at, outcome.ended_at, outcome.due_at, outcome.result, outcome.reason,
+        outcome.held_for, outcome.failures, outcome.crashes, outcome.snoozes, outcome.finished_at,
+        outcome.prune_at, int(outcome.leads),
+        error.type if error else None, error.message if error else outcome.reason,
+        error.traceback if error else None,
+    ]  # fmt: skip  # one column after another, as in the statements
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a process asks for: per group of tasks, how many jobs at most.
+
+    Args:
+        owner: The asking process.
+        now: The wall clock.
+        wanted: Task numbers, and how many of their jobs.
+        names: The names of those tasks by number.
+        seen: The highest task number that this process has looked at.
+    """
+
+    owner: str
+    now: float
+    wanted: Sequence[tuple[Sequence[int], int]]
+    names: Mapping[int, str]
+    seen: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimResult:
+    """The jobs that are now ours, when to ask again, and task names that are new."""
+
+    jobs: list[ClaimedJob]
+    wake_at: float | None
+    new_tasks: list[tuple[int, str]]
+    expired: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What becomes of one job of a dead process whose attempt may have started."""
+
+    id: str
+    attempt: int
+    owner: str
+    state: JobState
+    outcome: str
+    crashed: int
+    reason: str | None
+    held_for: str | None
+    now: float
+    prune_at: float | None
+    error_type: str
+    error_message: str
+    unblocks: bool
+
+
+class Jobs:
+    """The statements, as functions of a connection and rows.
+
+    Args:
+        keep_seconds: How long cancelled and expired jobs are kept.
+    """
+
+    def __init__(self, keep_expired: float, keep_cancelled: float) -> None:
+        self._keep_expired = keep_expired
+        self._keep_cancelled = keep_cancelled
+        self._stored_tasks: set[str] = set()
+
+    def forget(self) -> None:
+        """Forget which task names are stored: a transaction that stored some was rolled back."""
+        self._stored_tasks.clear()
+
+    def insert(self, connection: sqlite3.Connection, rows: list[list[Any]]) -> None:
+        """Store new jobs."""
+        for name in {row[1] for row in rows} - self._stored_tasks:
+            connection.execute(QUERIES["add_task"], {"name": name})
+            self._stored_tasks.add(name)
+        connection.execute(QUERIES["insert"], {"rows": json.dumps(rows)})
+
+    def begin(self, connection: sqlite3.Connection, rows: list[tuple[str, str, float]]) -> set[str]:
+        """Reserved jobs start; rows are (id, owner, now). Returns the ids that were still ours."""
+        _, owner, now = rows[0]
+        ids = json.dumps([row[0] for row in rows])
+        return _ids(connection.execute(QUERIES["begin"], {"ids": ids, "owner": owner, "now": now}))
+
+    def release(self, connection: sqlite3.Connection, rows: list[tuple[str, str]]) -> set[str]:
+        """Jobs that never started go to everybody; rows are (id, owner)."""
+        ids = json.dumps([row[0] for row in rows])
+        return _ids(connection.execute(QUERIES["release"], {"ids": ids, "owner": rows[0][1]}))
+
+    def withdraw(self, connection: sqlite3.Connection, rows: list[tuple[str, str | None]]) -> None:
+        """Take back jobs that came too late; rows are (id, owner)."""
+        ids = json.dumps([row[0] for row in rows])
+        connection.execute(QUERIES["withdraw"], {"ids": ids, "owner": rows[0][1]})
+
+    def settle(self, connection: sqlite3.Connection, rows: list[list[Any]]) -> set[str]:
+        """Write outcomes. Returns the ids whose job was still ours."""
+        text = json.dumps(rows)
+        if any(row[4] != "succeeded" for row in rows):
+            connection.execute(QUERIES["record_attempt"], {"rows": text})
+        settled = connection.execute(QUERIES["settle"], {"rows": text}).fetchall()
+        queued = {row[0]: row for row in rows if row[3] == JobState.QUEUED}
+        for row in settled:
+            if row[1] and row[0] in queued:
+                self._cancel(connection, row[0], queued[row[0]][6])
+        leaders = [row[0] for row in rows if row[16] and row[4] != "interrupted"]
+        self._unblock(connection, leaders)
+        return {row[0] for row in settled}
+
+    def claim(self, connection: sqlite3.Connection, rows: list[Claim]) -> ClaimResult:
+        """Expire what is too late, take what is due, and say when to ask again."""
+        (claim,) = rows
+        expired = self.expire(connection, [claim.now])
+        new_tasks = connection.execute(QUERIES["task_names"], {"after": claim.seen}).fetchall()
+        jobs: list[sqlite3.Row] = []
+        wake_at = [connection.execute(QUERIES["next_expiry"]).fetchone()[0]]
+        for tasks, limit in claim.wanted:
+            text = json.dumps(tasks)
+            taken = connection.execute(
+                QUERIES["claim"],
+                {"owner": claim.owner, "now": claim.now, "tasks": text, "limit": limit},
+            ).fetchall()
+            jobs.extend(taken)
+            if len(taken) < limit:
+                wake_at.append(connection.execute(QUERIES["next_due"], {"tasks": text}).fetchone()[0])
+        return ClaimResult(
+            [_claimed(row, claim.names) for row in sorted(jobs, key=_claim_order)],
+            min((time for time in wake_at if time is not None), default=None),
+            [(row[0], row[1]) for row in new_tasks],
+            expired,
+        )
+
+    def expire(self, connection: sqlite3.Connection, rows: list[float]) -> list[str]:
+        """End the waiting jobs whose time has passed; the row is the wall clock."""
+        parameters = {"now": rows[0], "keep": self._keep_expired}
+        expired = connection.execute(QUERIES["expire"], parameters).fetchall()
+        self._unblock(connection, [row[0] for row in expired if row[1]])
+        return [row[0] for row in expired]
+
+    def recover(self, connection: sqlite3.Connection, rows: list[Recovery]) -> set[str]:
+        """Put back the jobs of a dead process whose attempts had started."""
+        recovered: set[str] = set()
+        for row in rows:
+            guard = {"id": row.id, "attempt": row.attempt, "owner": row.owner}
+            attempt = {"now": row.now, "outcome": row.outcome}
+            error = {"error_type": row.error_type, "error_message": row.error_message}
+            connection.execute(QUERIES["record_crash"], guard | attempt | error)
+            after = {
+                "state": row.state,
+                "crashed": row.crashed,
+                "reason": row.reason,
+                "held_for": row.held_for,
+                "finished_at": row.now if row.state in FINISHED else None,
+                "prune_at": row.prune_at,
+            }
+            done = connection.execute(QUERIES["recover"], guard | after).fetchall()
+            for id, cancel in done:
+                recovered.add(id)
+                if cancel and row.state is JobState.QUEUED:
+                    self._cancel(connection, id, row.now)
+                if row.unblocks:
+                    self._unblock(connection, [id])
+        return recovered
+
+    def cancel(
+        self, connection: sqlite3.Connection, rows: list[tuple[str, str, float]]
+    ) -> tuple[str, str | None]:
+        """Cancel one job; the row is (id, reason, now). Returns what happened, and the owner."""
+        id, reason, now = rows[0]
+        if self._cancel(connection, id, now, reason):
+            return "cancelled", None
+        running = connection.execute(
+            QUERIES["request_cancel"], {"id": id, "reason": reason}
+        ).fetchone()
+        return ("requested", running[0]) if running else ("unchanged", None)
+
+    def retry(self, connection: sqlite3.Connection, rows: list[tuple[str, float]]) -> bool:
+        """Queue a finished or held job again; the row is (id, now)."""
+        id, now = rows[0]
+        return bool(connection.execute(QUERIES["retry"], {"id": id, "now": now}).fetchall())
+
+    def hold_unknown(self, connection: sqlite3.Connection, rows: list[tuple[str, int]]) -> list[str]:
+        """Say which tasks a process does not know, and hold what nobody knows."""
+        for process, task in rows:
+            connection.execute(QUERIES["add_unknown"], {"process": process, "task": task})
+        held = connection.execute(QUERIES["hold_unknown"]).fetchall()
+        self._unblock(connection, [row[0] for row in held if row[1]])
+        return [row[0] for row in held]
+
+    def unhold(self, connection: sqlite3.Connection, rows: list[int]) -> set[str]:
+        """Queue the held jobs of tasks whose code is back."""
+        return _ids(connection.execute(QUERIES["unhold"], {"tasks": json.dumps(rows)}))
+
+    def add_process(self, connection: sqlite3.Connection, rows: list[dict[str, Any]]) -> None:
+        """Write down a process."""
+        connection.execute(QUERIES["add_process"], rows[0])
+
+    def remove_process(self, connection: sqlite3.Connection, rows: list[str]) -> None:
+        """Forget processes."""
+        for id in rows:
+            connection.execute(QUERIES["remove_process"], {"id": id})
+
+    def prune(self, connection: sqlite3.Connection, rows: list[tuple[float, int]]) -> int:
+        """Remove finished jobs; the row is (now, limit). Returns how many."""
+        now, limit = rows[0]
+        return connection.execute(QUERIES["prune"], {"now": now, "limit": limit}).rowcount
+
+    def _cancel(
+        self,
+        connection: sqlite3.Connection,
+        id: str,
+        now: float,
+        reason: str = "It was cancelled while it ran.",
+    ) -> bool:
+        parameters = {"id": id, "now": now, "keep": self._keep_cancelled, "reason": reason}
+        done = bool(connection.execute(QUERIES["cancel_waiting"], parameters).fetchall())
+        if done:
+            self._unblock(connection, [id])
+        return done
+
+    def _unblock(self, connection: sqlite3.Connection, ids: list[str]) -> None:
+        if ids:
+            connection.execute(QUERIES["unblock"], {"ids": json.dumps(ids)})
+
+
+def _ids(rows: Iterable[sqlite3.Row]) -> set[str]:
+    return {row[0] for row in rows}
+
+
+def _claim_order(row: sqlite3.Row) -> tuple[int, float, int]:
+    return (-row["priority"], row["due_at"], row["seq"])
+
+
+def _claimed(row: sqlite3.Row, names: Mapping[int, str]) -> ClaimedJob:
+    return ClaimedJob(
+        id=row["id"],
+        task=names[row["task"]],
+        attempt=row["attempt"],
+        args=row["args"],
+        options=row["options"],
+        queue=row["queue"],
+        failures=row["failures"],
+        crashes=row["crashes"],
+        snoozes=row["snoozes"],
+        start_by=row["start_by"],
+        finish_by=row["finish_by"],
+        request_id=row["request_id"],
+        traceparent=row["traceparent"],
+        leads=bool(row["leads"]),
+    )

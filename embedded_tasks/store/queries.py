@@ -1,0 +1,36 @@
+"""The named statements of `queries.sql`, loaded once.
+
+What lives here: the loader. What does not: SQL. Called by the writer's operations and the reader.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+
+__all__ = ["QUERIES", "parse_queries"]
+
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+def parse_queries(text: str) -> dict[str, str]:
+    """Return the statements of a text by name.
+
+    Example:
+        `parse_queries("-- name: one\\nSELECT 1;")` is `{"one": "SELECT 1"}`
+    """
+    parts = _NAME.split(text)[1:]
+    queries: dict[str, str] = {}
+    for name, body in zip(parts[::2], parts[1::2], strict=True):
+        if name in queries:
+            raise ValueError(f"the query {name!r} is there twice")
+        lines = [line for line in body.splitlines() if not line.startswith("--")]
+        queries[name] = "\n".join(lines).strip().removesuffix(";")
+    return queries
+
+
+QUERIES: Mapping[str, str] = parse_queries(
+    files("embedded_tasks.store").joinpath("queries.sql").read_text(encoding="utf-8")
+)
+"""Every statement that is run after the file is open, by name."""

@@ -1,0 +1,273 @@
+-- name: insert
+-- none -> queued, none -> running: the jobs of a batch, one row each.
+INSERT INTO jobs (
+    id, task, state, owner, attempt, queue, tags, priority, due_at, created_at, args, options,
+    on_crash, start_by, finish_by, expires_at, request_id, traceparent, after, leads, started_at
+)
+SELECT
+    value ->> 0, (SELECT id FROM tasks WHERE name = value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+    value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13,
+    value ->> 14, value ->> 15, value ->> 16, value ->> 17, value ->> 18, value ->> 19,
+    value ->> 20
+FROM json_each(:rows);
+
+-- name: withdraw
+-- Take back jobs whose client was told that storing them took too long, unless they started.
+DELETE FROM jobs
+WHERE id IN (SELECT value FROM json_each(:ids))
+    AND ((state = 'queued' AND attempt = 0) OR (state = 'running' AND owner = :owner));
+
+-- name: claim
+-- queued -> running: due jobs of known tasks, by priority, then due time. Skips from one priority
+-- to the next, so that jobs due in future are never walked over.
+UPDATE jobs
+SET state = 'running', owner = :owner, attempt = attempt + 1, started_at = :now,
+    cancel_requested = 0
+WHERE seq IN (
+    WITH RECURSIVE level (priority) AS (
+        SELECT max(priority) FROM jobs
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL
+        UNION ALL
+        SELECT (
+            SELECT max(lower.priority) FROM jobs AS lower
+            WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
+                AND lower.priority < level.priority
+        )
+        FROM level WHERE level.priority IS NOT NULL
+    )
+    SELECT due.seq FROM level CROSS JOIN jobs AS due INDEXED BY jobs_claimable
+    WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
+        AND due.priority = level.priority AND due.due_at <= :now
+        AND due.task IN (SELECT value FROM json_each(:tasks))
+    LIMIT :limit
+)
+RETURNING id, task, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
+    request_id, traceparent, leads, priority, due_at, seq;
+
+-- name: next_due
+-- The time at which the next job of these tasks is due.
+WITH RECURSIVE level (priority) AS (
+    SELECT max(priority) FROM jobs WHERE state = 'queued' AND owner IS NULL AND after IS NULL
+    UNION ALL
+    SELECT (
+        SELECT max(lower.priority) FROM jobs AS lower
+        WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
+            AND lower.priority < level.priority
+    )
+    FROM level WHERE level.priority IS NOT NULL
+)
+SELECT min((
+    SELECT due.due_at FROM jobs AS due INDEXED BY jobs_claimable
+    WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
+        AND due.priority = level.priority
+        AND due.task IN (SELECT value FROM json_each(:tasks))
+    ORDER BY due.due_at LIMIT 1
+))
+FROM level WHERE level.priority IS NOT NULL;
+
+-- name: next_expiry
+-- The time at which the next waiting job expires.
+SELECT min(expires_at) FROM jobs WHERE state = 'queued' AND expires_at IS NOT NULL;
+
+-- name: begin
+-- queued -> running: reserved jobs of this process whose turn has come.
+UPDATE jobs
+SET state = 'running', attempt = attempt + 1, after = NULL, started_at = :now
+WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'queued' AND owner = :owner
+RETURNING id;
+
+-- name: release
+-- running -> queued, queued -> queued: jobs of this process that never started go to everybody.
+UPDATE jobs
+SET attempt = attempt - (state = 'running'),
+    started_at = NULL, state = 'queued', owner = NULL
+WHERE id IN (SELECT value FROM json_each(:ids)) AND owner = :owner
+RETURNING id;
+
+-- name: record_attempt
+-- Keep an attempt that did not succeed, while the job is still ours.
+INSERT INTO attempts (
+    job, number, outcome, started_at, ended_at, error_type, error_message, traceback
+)
+SELECT jobs.seq, jobs.attempt, row.value ->> 4, row.value ->> 5, row.value ->> 6,
+    row.value ->> 17, row.value ->> 18, row.value ->> 19
+FROM json_each(:rows) AS row
+JOIN jobs ON jobs.id = row.value ->> 0
+WHERE jobs.state = 'running' AND jobs.attempt = row.value ->> 1 AND jobs.owner = row.value ->> 2
+    AND row.value ->> 4 <> 'succeeded';
+
+-- name: settle
+-- running -> succeeded, failed, cancelled, expired, held, queued: the outcome of an attempt.
+UPDATE jobs
+SET state = row.value ->> 3, owner = NULL, started_at = row.value ->> 5,
+    due_at = coalesce(row.value ->> 7, jobs.due_at), result = row.value ->> 8,
+    reason = row.value ->> 9, held_for = row.value ->> 10, failures = row.value ->> 11,
+    crashes = row.value ->> 12, snoozes = row.value ->> 13, finished_at = row.value ->> 14,
+    prune_at = row.value ->> 15, expires_at = jobs.finish_by,
+    cancel_requested = iif(row.value ->> 3 = 'queued', jobs.cancel_requested, 0)
+FROM json_each(:rows) AS row
+WHERE jobs.id = row.value ->> 0 AND jobs.state = 'running'
+    AND jobs.attempt = row.value ->> 1 AND jobs.owner = row.value ->> 2
+RETURNING id, cancel_requested;
+
+-- name: recover
+-- running -> queued, held, failed: a job of a dead process whose attempt had started.
+UPDATE jobs
+SET state = :state, owner = NULL, crashes = crashes + :crashed, reason = :reason,
+    held_for = :held_for, finished_at = :finished_at, prune_at = :prune_at,
+    expires_at = finish_by
+WHERE id = :id AND state = 'running' AND attempt = :attempt AND owner = :owner
+RETURNING id, cancel_requested;
+
+-- name: record_crash
+-- Keep the attempt that ended with its process.
+INSERT OR IGNORE INTO attempts (job, number, outcome, started_at, ended_at, error_type, error_message)
+SELECT seq, attempt, :outcome, started_at, :now, :error_type, :error_message FROM jobs
+WHERE id = :id AND state = 'running' AND attempt = :attempt AND owner = :owner;
+
+-- name: unblock
+-- The jobs behind these may start.
+UPDATE jobs SET after = NULL WHERE after IN (SELECT value FROM json_each(:ids));
+
+-- name: expire
+-- queued -> expired: jobs whose time has passed, reserved ones excepted.
+UPDATE jobs
+SET state = 'expired', finished_at = :now, prune_at = :now + :keep,
+    reason = iif(attempt = 0 AND start_by IS NOT NULL AND start_by <= :now,
+        'It was not started within its time (start_within).',
+        'It was not finished within its time (finish_within).')
+WHERE state = 'queued' AND owner IS NULL AND expires_at <= :now
+RETURNING id, leads;
+
+-- name: cancel_waiting
+-- queued -> cancelled, held -> cancelled: somebody cancelled a job that does not run.
+UPDATE jobs
+SET state = 'cancelled', owner = NULL, finished_at = :now, prune_at = :now + :keep,
+    reason = :reason, held_for = NULL
+WHERE id = :id AND state IN ('queued', 'held')
+RETURNING id;
+
+-- name: request_cancel
+-- Ask the process that runs the job to stop it.
+UPDATE jobs SET cancel_requested = 1, reason = :reason
+WHERE id = :id AND state = 'running'
+RETURNING owner;
+
+-- name: cancel_requests
+-- The jobs of this process that somebody wants to stop.
+SELECT id, reason FROM jobs WHERE owner = :owner AND state = 'running' AND cancel_requested = 1;
+
+-- name: retry
+-- held -> queued, failed -> queued, cancelled -> queued, expired -> queued, succeeded -> queued:
+-- a retry by hand resets the counters and the clocks and keeps the history.
+UPDATE jobs
+SET state = 'queued', due_at = :now, failures = 0, crashes = 0, snoozes = 0, reason = NULL,
+    held_for = NULL, result = NULL, finished_at = NULL, prune_at = NULL, cancel_requested = 0,
+    start_by = NULL, finish_by = NULL, expires_at = NULL, after = NULL
+WHERE id = :id AND state IN ('held', 'failed', 'cancelled', 'expired', 'succeeded')
+RETURNING id;
+
+-- name: hold_unknown
+-- queued -> held: jobs of a task that no living process knows.
+UPDATE jobs
+SET state = 'held', held_for = 'unknown_task',
+    reason = 'No running process has a task of this name: ' ||
+        (SELECT name FROM tasks WHERE tasks.id = jobs.task)
+WHERE state = 'queued' AND owner IS NULL AND task IN (
+    SELECT unknown.task FROM unknown_tasks AS unknown
+    WHERE NOT EXISTS (
+        SELECT 1 FROM processes
+        WHERE processes.runs_jobs = 1 AND NOT EXISTS (
+            SELECT 1 FROM unknown_tasks AS also
+            WHERE also.process = processes.id AND also.task = unknown.task
+        )
+    )
+)
+RETURNING id, leads;
+
+-- name: unhold
+-- held -> queued: this process has the code that the jobs waited for.
+UPDATE jobs SET state = 'queued', held_for = NULL, reason = NULL
+WHERE state = 'held' AND held_for IN ('unknown_task', 'arguments')
+    AND task IN (SELECT value FROM json_each(:tasks))
+RETURNING id;
+
+-- name: owned
+-- The jobs of a process, for its recovery.
+SELECT jobs.id, tasks.name, jobs.state, jobs.attempt, jobs.crashes, jobs.on_crash, jobs.leads
+FROM jobs JOIN tasks ON tasks.id = jobs.task WHERE owner = :owner;
+
+-- name: owners
+-- Every process that is named in the file.
+SELECT id FROM processes UNION SELECT DISTINCT owner FROM jobs WHERE owner IS NOT NULL;
+
+-- name: add_process
+-- A process says that it is there.
+INSERT INTO processes (id, pid, started_at, runs_jobs) VALUES (:id, :pid, :now, :runs_jobs);
+
+-- name: remove_process
+-- A process has left or was recovered.
+DELETE FROM processes WHERE id = :id;
+
+-- name: add_unknown
+-- A process does not have the code of this task.
+INSERT OR IGNORE INTO unknown_tasks (process, task) VALUES (:process, :task);
+
+-- name: add_task
+-- A task name is enqueued, perhaps for the first time.
+INSERT OR IGNORE INTO tasks (name) VALUES (:name);
+
+-- name: task_names
+-- The task names that came after this number.
+SELECT id, name FROM tasks WHERE id > :after;
+
+-- name: prune
+-- Remove finished jobs whose time of keeping is over.
+DELETE FROM jobs WHERE seq IN (
+    SELECT seq FROM jobs WHERE prune_at <= :now AND prune_at IS NOT NULL LIMIT :limit
+);
+
+-- name: next_prune
+-- The time at which the next finished job is to be removed.
+SELECT min(prune_at) FROM jobs WHERE prune_at IS NOT NULL;
+
+-- name: get
+-- One job.
+SELECT jobs.*, tasks.name AS task_name FROM jobs JOIN tasks ON tasks.id = jobs.task WHERE jobs.id = :id;
+
+-- name: attempts
+-- The attempts of one job that did not succeed.
+SELECT number, outcome, started_at, ended_at, error_type, error_message, traceback FROM attempts
+WHERE job = :seq ORDER BY number;
+
+-- name: ended
+-- Which of these jobs have ended or are held.
+SELECT id FROM jobs
+WHERE id IN (SELECT value FROM json_each(:ids))
+    AND state IN ('succeeded', 'failed', 'cancelled', 'expired', 'held');
+
+-- name: list
+-- A page of jobs, newest first, by key.
+SELECT jobs.*, tasks.name AS task_name FROM jobs JOIN tasks ON tasks.id = jobs.task
+WHERE (:before IS NULL OR jobs.seq < :before)
+    AND (:state IS NULL OR jobs.state = :state)
+    AND (:queue IS NULL OR jobs.queue = :queue)
+    AND (:task IS NULL OR jobs.task = (SELECT id FROM tasks WHERE name = :task))
+    AND (:retrying IS NULL OR (jobs.attempt > 0) = :retrying)
+    AND (:scheduled IS NULL OR (jobs.attempt = 0 AND jobs.due_at > :now) = :scheduled)
+ORDER BY jobs.seq DESC LIMIT :limit;
+
+-- name: counts
+-- How many jobs are in each state, counted up to a cap.
+SELECT names.value, (
+    SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = names.value LIMIT :cap)
+)
+FROM json_each('["queued", "running", "succeeded", "failed", "cancelled", "expired", "held"]') AS names;
+
+-- name: processes
+-- The processes that opened the file.
+SELECT id, pid, started_at, runs_jobs FROM processes ORDER BY started_at;
+
+-- name: ping
+-- Is the file readable?
+SELECT count(*) FROM meta;

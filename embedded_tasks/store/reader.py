@@ -1,0 +1,219 @@
+"""What is read: short statements on a connection of their own, so that they never hold a writer up.
+
+What lives here: questions about jobs, answered with plain values. What does not: writing. Called
+by `Store`.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from embedded_tasks.job import AttemptError, AttemptRecord, JobRecord, JobState, ShownState
+from embedded_tasks.job import shown_state
+from embedded_tasks.store.connection import Connection, translated
+from embedded_tasks.store.queries import QUERIES
+
+__all__ = ["COUNT_CAP", "JobFilter", "OwnedJob", "ProcessRecord", "Reader"]
+
+COUNT_CAP = 10_000
+"""Counting stops here; a larger number is shown as this one with a plus."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs are listed; None means any."""
+
+    state: ShownState | None = None
+    task: str | None = None
+    queue: str | None = None
+    before: int | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedJob:
+    """A job that a process left behind."""
+
+    id: str
+    task: str
+    state: JobState
+    attempt: int
+    crashes: int
+    on_crash: str
+    leads: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRecord:
+    """A process that opened the file."""
+
+    id: str
+    pid: int
+    started_at: float
+    runs_jobs: bool
+
+
+class Reader:
+    """Reads from the store.
+
+    Args:
+        connection: A connection that only reads (for ":memory:", the writer's own).
+        path: The file, for messages.
+    """
+
+    def __init__(self, connection: Connection, path: str) -> None:
+        self._connection = connection
+        self._path = path
+
+    async def get(self, id: str, now: float) -> JobRecord | None:
+        """Return one job with its attempts, or None."""
+        return await self._run(partial(_get, id, now))
+
+    async def list(self, wanted: JobFilter, now: float) -> list[tuple[int, JobRecord]]:
+        """Return a page of jobs, newest first, each with the key that pages on."""
+        return await self._run(partial(_list, wanted, now))
+
+    async def counts(self) -> dict[JobState, int]:
+        """Return how many jobs are in each state, counted up to `COUNT_CAP`."""
+        rows = await self._rows("counts", {"cap": COUNT_CAP})
+        return {JobState(row[0]): row[1] for row in rows}
+
+    async def ended(self, ids: list[str]) -> list[str]:
+        """Return which of these jobs have finished or are held."""
+        return [row[0] for row in await self._rows("ended", {"ids": json.dumps(ids)})]
+
+    async def owners(self) -> list[str]:
+        """Return the ids of all processes that the file names."""
+        return [row[0] for row in await self._rows("owners", {})]
+
+    async def owned(self, owner: str) -> list[OwnedJob]:
+        """Return the jobs that a process owns."""
+        rows = await self._rows("owned", {"owner": owner})
+        return [
+            OwnedJob(row[0], row[1], JobState(row[2]), row[3], row[4], row[5], bool(row[6]))
+            for row in rows
+        ]
+
+    async def task_names(self) -> dict[int, str]:
+        """Return every task name that was ever enqueued, by number."""
+        return {row[0]: row[1] for row in await self._rows("task_names", {"after": 0})}
+
+    async def processes(self) -> list[ProcessRecord]:
+        """Return the processes that the file names."""
+        rows = await self._rows("processes", {})
+        return [ProcessRecord(row[0], row[1], row[2], bool(row[3])) for row in rows]
+
+    async def cancel_requests(self, owner: str) -> list[tuple[str, str]]:
+        """Return the running jobs of a process that are to be stopped, and why."""
+        return [(row[0], row[1]) for row in await self._rows("cancel_requests", {"owner": owner})]
+
+    async def next_prune(self) -> float | None:
+        """Return when retention has something to remove."""
+        value: float | None = (await self._rows("next_prune", {}))[0][0]
+        return value
+
+    async def ping(self) -> None:
+        """Raise unless the file can be read."""
+        await self._rows("ping", {})
+
+    async def _rows(self, query: str, parameters: dict[str, Any]) -> list[sqlite3.Row]:
+        return await self._run(lambda connection: _all(connection, query, parameters))
+
+    async def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        try:
+            return await self._connection.run(work)
+        except sqlite3.Error as error:
+            raise translated(error, self._path) from error
+
+
+def _all(connection: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> list[Any]:
+    return connection.execute(QUERIES[query], parameters).fetchall()
+
+
+def _get(id: str, now: float, connection: sqlite3.Connection) -> JobRecord | None:
+    row = connection.execute(QUERIES["get"], {"id": id}).fetchone()
+    if row is None:
+        return None
+    attempts = connection.execute(QUERIES["attempts"], {"seq": row["seq"]}).fetchall()
+    return _record(row, now, tuple(_attempt(attempt) for attempt in attempts))
+
+
+def _list(
+    wanted: JobFilter, now: float, connection: sqlite3.Connection
+) -> list[tuple[int, JobRecord]]:
+    state, retrying, scheduled = _stored(wanted.state)
+    rows = connection.execute(
+        QUERIES["list"],
+        {
+            "state": state,
+            "retrying": retrying,
+            "scheduled": scheduled,
+            "task": wanted.task,
+            "queue": wanted.queue,
+            "before": wanted.before,
+            "limit": wanted.limit,
+            "now": now,
+        },
+    ).fetchall()
+    return [(row["seq"], _record(row, now, ())) for row in rows]
+
+
+def _stored(shown: ShownState | None) -> tuple[str | None, int | None, int | None]:
+    """Return the stored state, and what the attempts and the due time must be like."""
+    if shown is None:
+        return None, None, None
+    if shown is ShownState.RETRYING:
+        return "queued", 1, None
+    if shown is ShownState.SCHEDULED:
+        return "queued", 0, 1
+    if shown is ShownState.QUEUED:
+        return "queued", 0, 0
+    return shown.value, None, None
+
+
+def _attempt(row: sqlite3.Row) -> AttemptRecord:
+    error = None
+    if row["error_type"] is not None:
+        error = AttemptError(row["error_type"], row["error_message"] or "", row["traceback"])
+    return AttemptRecord(
+        number=row["number"],
+        outcome=row["outcome"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        error=error,
+    )
+
+
+_PLAIN = (
+    "id", "queue", "priority", "args", "attempt", "failures", "crashes", "snoozes", "created_at",
+    "due_at", "started_at", "finished_at", "start_by", "finish_by", "on_crash", "result", "reason",
+    "owner", "request_id", "traceparent",
+)  # fmt: skip  # the columns that are taken as they are
+
+
+def _record(row: sqlite3.Row, now: float, attempts: tuple[AttemptRecord, ...]) -> JobRecord:
+    state = JobState(row["state"])
+    if state is JobState.SUCCEEDED:
+        done = AttemptRecord(
+            number=row["attempt"],
+            outcome="succeeded",
+            started_at=row["started_at"],
+            ended_at=row["finished_at"],
+        )
+        attempts = (*attempts, done)
+    return JobRecord(
+        task=row["task_name"],
+        state=state,
+        shown=shown_state(state, row["due_at"], row["attempt"], now),
+        tags=tuple(json.loads(row["tags"])) if row["tags"] else (),
+        cancel_requested=bool(row["cancel_requested"]),
+        attempts=attempts,
+        **{name: row[name] for name in _PLAIN},
+    )

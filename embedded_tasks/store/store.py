@@ -1,0 +1,238 @@
+"""The store: one SQLite file, one writer, one reader.
+
+What lives here: `Store`, which puts the parts of this folder together and gives every transition
+a method. What does not: policy; it is told the outcome and decides nothing. Called by the actions
+and services, built by the runner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from embedded_tasks.job import NewJob, Settlement
+from embedded_tasks.store.checkpoint import Checkpointer
+from embedded_tasks.store.connection import Connection, check_version, connect
+from embedded_tasks.store.opening import create_file, prepare
+from embedded_tasks.store.operations import Claim, ClaimResult, Jobs, Recovery
+from embedded_tasks.store.operations import insert_row, settle_row
+from embedded_tasks.store.reader import Reader
+from embedded_tasks.store.writer import Operation, WriteLock, Writer
+
+__all__ = ["Store", "StoreSettings"]
+
+_PRUNE_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """How the file is opened and written.
+
+    Args:
+        path: The file, or ":memory:".
+        synchronous: SQLite's setting; "FULL" (default) survives a power cut.
+        journal_mode: SQLite's setting (default "WAL").
+        wait: Seconds that an enqueue waits for its commit before it fails (default 5).
+        keep_expired: Seconds that expired jobs are kept.
+        keep_cancelled: Seconds that cancelled jobs are kept.
+    """
+
+    path: str
+    synchronous: str = "FULL"
+    journal_mode: str = "WAL"
+    wait: float = 5.0
+    keep_expired: float = 7 * 86400.0
+    keep_cancelled: float = 7 * 86400.0
+
+    def pragmas(self) -> dict[str, str | int]:
+        """Return the PRAGMAs of every connection."""
+        pragmas: dict[str, str | int] = {
+            "busy_timeout": int(self.wait * 1000),
+            "foreign_keys": 1,
+            "trusted_schema": 0,
+            "mmap_size": 0,
+            "temp_store": "MEMORY",
+        }
+        if self.path != ":memory:":
+            pragmas["journal_mode"] = self.journal_mode
+        pragmas["synchronous"] = self.synchronous
+        pragmas["wal_autocheckpoint"] = 0
+        if sys.platform == "darwin":
+            # There, fsync alone leaves the data in the drive's cache.
+            pragmas["fullfsync"] = 1
+        return pragmas
+
+
+class Store:
+    """Where jobs are kept. Built by `open`.
+
+    Args:
+        settings: Where and how.
+        connection: The write connection, open and prepared.
+        read_connection: The read connection, open.
+        lock: Held around each write transaction.
+    """
+
+    def __init__(
+        self,
+        settings: StoreSettings,
+        connection: Connection,
+        read_connection: Connection,
+        lock: WriteLock,
+    ) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._read_connection = read_connection
+        self._lock = lock
+        self._jobs = Jobs(settings.keep_expired, settings.keep_cancelled)
+        self.writer = Writer(
+            connection, lock, Checkpointer(settings.path), settings.path, self._jobs.forget
+        )
+        self.read = Reader(read_connection, settings.path)
+        self._loop = asyncio.create_task(self.writer.run(), name="embedded_tasks writer")
+
+    @classmethod
+    async def open(cls, settings: StoreSettings, lock: WriteLock) -> Store:
+        """Open the file, creating or migrating it as needed.
+
+        Raises:
+            StoreFormatError: A newer, foreign or damaged file.
+            StoreUnavailableError: Locked or unwritable just now.
+        """
+        check_version()
+        pragmas = settings.pragmas()
+        memory = settings.path == ":memory:"
+        create_file(settings.path)
+        connection = connect(settings.path, settings={"busy_timeout": pragmas["busy_timeout"]})
+        await connection
+        try:
+            await connection.run(partial(_prepare_locked, lock, settings.path, pragmas))
+            if memory:
+                return cls(settings, connection, connection, lock)
+            reader = connect(settings.path, settings=pragmas, read_only=True)
+            await reader
+        except BaseException:
+            await connection.close()
+            raise
+        return cls(settings, connection, reader, lock)
+
+    async def close(self) -> None:
+        """Write what waits, then close the file."""
+        self.writer.close()
+        await self._loop
+        if self._read_connection is not self._connection:
+            await self._read_connection.close()
+        # The last connection checkpoints as it closes: not while a sibling can commit.
+        await self._connection.run(lambda connection: self._lock.acquire())
+        try:
+            await self._connection.close()
+        finally:
+            self._lock.release()
+
+    async def insert(self, jobs: Sequence[NewJob]) -> None:
+        """Store new jobs in one transaction.
+
+        Raises:
+            StoreUnavailableError: They are not stored.
+        """
+        owner = jobs[0].owner
+        undo = Operation(self._jobs.withdraw, [(job.id, owner) for job in jobs])
+        size = sum(len(job.args) for job in jobs)
+        rows = [insert_row(job) for job in jobs]
+        operation = Operation(self._jobs.insert, rows, size, undo)
+        await self.writer.submit(operation, self._settings.wait)
+
+    async def begin(self, ids: Sequence[str], owner: str, now: float) -> set[str]:
+        """Start reserved jobs; return which of them were still ours."""
+        rows = [(id, owner, now) for id in ids]
+        began: set[str] = await self.writer.submit(Operation(self._jobs.begin, rows))
+        return began
+
+    async def release(self, ids: Sequence[str], owner: str) -> None:
+        """Give jobs that never started to everybody."""
+        await self.writer.submit(Operation(self._jobs.release, [(id, owner) for id in ids]))
+
+    async def settle(self, outcome: Settlement) -> bool:
+        """Write an outcome; return whether the job was still ours."""
+        operation = Operation(self._jobs.settle, [settle_row(outcome)], len(outcome.result or ""))
+        settled: set[str] = await self.writer.submit(operation)
+        return outcome.id in settled
+
+    async def claim(self, claim: Claim) -> ClaimResult:
+        """Take due jobs, and expire those whose time has passed."""
+        # A function of its own, so that no two claims are merged.
+        operation = Operation(partial(self._jobs.claim), [claim])
+        result: ClaimResult = await self.writer.submit(operation)
+        return result
+
+    async def expire(self, now: float) -> list[str]:
+        """Expire the waiting jobs whose time has passed; return their ids."""
+        expired: list[str] = await self.writer.submit(Operation(partial(self._jobs.expire), [now]))
+        return expired
+
+    async def recover(self, owner: str, unstarted: Sequence[str], jobs: Sequence[Recovery]) -> None:
+        """Put back the jobs of a dead process, then forget the process."""
+
+        def work(connection: sqlite3.Connection, rows: list[Recovery]) -> None:
+            if unstarted:
+                self._jobs.release(connection, [(id, owner) for id in unstarted])
+            self._jobs.recover(connection, rows)
+            self._jobs.remove_process(connection, [owner])
+
+        await self.writer.submit(Operation(work, list(jobs)))
+
+    async def cancel(self, id: str, reason: str, now: float) -> tuple[str, str | None]:
+        """Cancel a waiting job, or ask the owner of a running one.
+
+        Returns:
+            "cancelled", "requested" or "unchanged"; and the owner to tell.
+        """
+        operation = Operation(partial(self._jobs.cancel), [(id, reason, now)])
+        answer: tuple[str, str | None] = await self.writer.submit(operation, self._settings.wait)
+        return answer
+
+    async def retry(self, id: str, now: float) -> bool:
+        """Queue a finished or held job again; return whether its state allowed that."""
+        operation = Operation(partial(self._jobs.retry), [(id, now)])
+        done: bool = await self.writer.submit(operation, self._settings.wait)
+        return done
+
+    async def hold_unknown(self, process: str, tasks: Sequence[int]) -> list[str]:
+        """Say which tasks a process does not know; return the ids of jobs held for it."""
+        rows = [(process, task) for task in tasks]
+        held: list[str] = await self.writer.submit(
+            Operation(partial(self._jobs.hold_unknown), rows)
+        )
+        return held
+
+    async def unhold(self, tasks: Sequence[int]) -> set[str]:
+        """Queue held jobs of these tasks; return their ids."""
+        ids: set[str] = await self.writer.submit(
+            Operation(partial(self._jobs.unhold), list(tasks))
+        )
+        return ids
+
+    async def add_process(self, id: str, pid: int, now: float, *, runs_jobs: bool) -> None:
+        """Write down that a process is there."""
+        row = {"id": id, "pid": pid, "now": now, "runs_jobs": int(runs_jobs)}
+        await self.writer.submit(Operation(partial(self._jobs.add_process), [row]))
+
+    async def prune(self, now: float) -> int:
+        """Remove one batch of finished jobs whose time of keeping is over; return how many."""
+        operation = Operation(partial(self._jobs.prune), [(now, _PRUNE_BATCH)])
+        removed: int = await self.writer.submit(operation)
+        return removed
+
+
+def _prepare_locked(
+    lock: WriteLock, path: str, pragmas: dict[str, str | int], connection: sqlite3.Connection
+) -> None:
+    lock.acquire()
+    try:
+        prepare(connection, path, pragmas)
+    finally:
+        lock.release()

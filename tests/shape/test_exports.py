@@ -14,6 +14,7 @@ import pytest
 from tests.shape.tree import PACKAGE, located, package_files
 
 FRONT_NAMES = 20
+TYPE_VARIABLES = {"ParamSpec", "TypeVar", "TypeVarTuple"}
 
 FILES = pytest.mark.parametrize("path", package_files(), ids=located)
 
@@ -72,11 +73,15 @@ def _defined(module: ast.Module) -> set[str]:
     for node in module.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             names.add(node.name)
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and not _is_type_variable(node.value):
             names.update(_targets(node))
         elif name := getattr(node, "name", None):  # `type X = ...`, since Python 3.12
             names.add(name.id)
     return {name for name in names if not name.startswith("_")}
+
+
+def _is_type_variable(value: ast.expr | None) -> bool:
+    return isinstance(value, ast.Call) and ast.unparse(value.func) in TYPE_VARIABLES
 
 
 def _imported(module: ast.Module) -> set[str]:
@@ -137,6 +142,7 @@ def test_a_fault_in_the_public_names_is_noticed(source: str) -> None:
         "from a import B as C\n__all__ = ['C']",
         "from a import B\n__all__ = ['LIMIT', 'A', 'f']\nLIMIT = 1\nclass A: ...\ndef f(): ...",
         "__all__ = []\n_private = 1\ndef _f(): ...",
+        "__all__ = []\nP = ParamSpec('P')",
     ],
 )
 def test_public_names_in_order_are_fine(source: str) -> None:

@@ -1,0 +1,38 @@
+"""Processes that share one database file: who lives, who had started what, and how to wake them.
+
+What lives here: locks, process files, and the pipes between siblings. What does not: SQLite, jobs,
+and any decision about them. Called by the runner and its services.
+"""
+
+from __future__ import annotations
+
+from embedded_tasks.processes.filesystem import FolderCheck, check_folder
+from embedded_tasks.processes.layout import list_processes, processes_folder
+from embedded_tasks.processes.mailbox import Mailbox
+from embedded_tasks.processes.messages import NOBODY, Kind
+from embedded_tasks.processes.peers import Peers
+from embedded_tasks.processes.posix import require_posix
+from embedded_tasks.processes.probing import Corpse, Probe, probe
+from embedded_tasks.processes.process_file import ProcessFile
+from embedded_tasks.processes.records import INTERRUPTED, TIMED_OUT, Mark
+from embedded_tasks.processes.writers_lock import WritersLock
+
+__all__ = [
+    "INTERRUPTED",
+    "NOBODY",
+    "TIMED_OUT",
+    "Corpse",
+    "FolderCheck",
+    "Kind",
+    "Mailbox",
+    "Mark",
+    "Peers",
+    "Probe",
+    "ProcessFile",
+    "WritersLock",
+    "check_folder",
+    "list_processes",
+    "probe",
+    "processes_folder",
+    "require_posix",
+]

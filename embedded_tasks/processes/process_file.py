@@ -1,0 +1,183 @@
+"""The file of this process: its lock for life, and the attempts that it has started.
+
+What lives here: writing it. What does not: judging the files of others (`probing.py`) and what
+follows from a mark (recovery). Called by the runner and the worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+from embedded_tasks.errors import StoreUnavailableError
+from embedded_tasks.processes import posix
+from embedded_tasks.processes.descriptors import Descriptor
+from embedded_tasks.processes.layout import lock_path, publish
+from embedded_tasks.processes.records import (
+    EMPTY_RECORD,
+    FIRST_SLOTS,
+    HEADER_SIZE,
+    RECORD_SIZE,
+    Mark,
+    encode_header,
+    encode_mark,
+)
+
+__all__ = ["ProcessFile"]
+
+
+class ProcessFile:
+    """The file that says which attempts this process has started, locked while the process lives.
+
+    Marks are written with pwrite: they survive SIGKILL and are not fsynced, and a full disk or a
+    file cut short is an exception. (A mapped file takes half the time, and there it is SIGBUS.)
+    """
+
+    def __init__(self, path: Path, descriptor: Descriptor) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._marks: dict[int, Mark] = {}
+        self._free = list(range(FIRST_SLOTS - 1, -1, -1))
+        self._slots = FIRST_SLOTS
+        # Never waited for in a forked child, where it might stay locked: `require` comes first.
+        self._lock = threading.Lock()
+
+    @classmethod
+    def create(cls, folder: Path, process_id: str, *, boot_id: str | None = None) -> ProcessFile:
+        """Create and lock the file of this process; others see it only when it is locked.
+
+        Make the mailbox first: an id that has a lock file can then be sent messages.
+
+        Args:
+            folder: The folder of the processes, from `check_folder`.
+            process_id: A fresh id, 32 hexadecimal characters.
+            boot_id: The machine's boot id; by default it is asked for.
+
+        Raises:
+            ConfigurationError: The id is in use.
+            StoreUnavailableError: The file cannot be written, for example on a full disk.
+        """
+        path = lock_path(folder, process_id)
+        header = encode_header(os.getpid(), posix.boot_id() if boot_id is None else boot_id)
+        try:
+            return cls(path, publish(path, lambda temporary: _make(temporary, header)))
+        except OSError as error:
+            raise _unavailable(path, error) from error
+
+    def mark(self, job_id: bytes, attempt: int) -> int:
+        """Write that an attempt starts now; return its slot, for `annotate` and `clear`.
+
+        Args:
+            job_id: The 16 bytes of the job's id.
+            attempt: The attempt's number, from 1.
+
+        Raises:
+            StoreUnavailableError: It could not be written; do not start the attempt.
+        """
+        self._descriptor.require()
+        with self._lock:
+            if not self._free:
+                self._grow()
+            slot = self._free[-1]
+            mark = Mark(job_id, attempt)
+            self._write(slot, encode_mark(mark))
+            self._free.pop()
+            self._marks[slot] = mark
+        return slot
+
+    def annotate(self, slot: int, flags: int) -> None:
+        """Add flags (`INTERRUPTED`, `TIMED_OUT`) to a mark; a cleared slot is left alone."""
+        self._descriptor.require()
+        with self._lock:
+            mark = self._marks.get(slot)
+            if mark is not None:
+                mark = mark._replace(flags=mark.flags | flags)
+                self._write(slot, encode_mark(mark))
+                self._marks[slot] = mark
+
+    def clear(self, slot: int) -> None:
+        """Remove a mark, when its attempt has been settled; a second time changes nothing.
+
+        Raises:
+            StoreUnavailableError: It could not be written; the mark stays, which does no harm
+                once the attempt is settled.
+        """
+        self._descriptor.require()
+        with self._lock:
+            if slot in self._marks:
+                self._write(slot, EMPTY_RECORD)
+                del self._marks[slot]
+                self._free.append(slot)
+
+    def marks(self) -> list[Mark]:
+        """Return the attempts of this process that have started and are not cleared."""
+        self._descriptor.require()
+        with self._lock:
+            return list(self._marks.values())
+
+    def in_place(self) -> bool:
+        """Whether the file is still at its path; if not, others take this process for gone."""
+        return _same_file(self._path, self._descriptor.number)
+
+    def keep_until_exit(self) -> None:
+        """Hold the lock until the process ends, for threads that outlive the runner."""
+        self._descriptor.keep_until_exit()
+
+    def close(self, *, remove: bool = True) -> None:
+        """Release the lock and remove the file.
+
+        Args:
+            remove: False leaves the file for whoever recovers what could not be settled or
+                released. It also stays while marks are set.
+        """
+        if not self._descriptor.is_open():
+            return
+        with self._lock:
+            if not self._descriptor.is_open():
+                return
+            number = self._descriptor.number
+            if remove and not self._marks and _same_file(self._path, number):
+                with contextlib.suppress(OSError):
+                    self._path.unlink()
+            posix.unlock(number)
+            self._descriptor.close()
+
+    def _write(self, slot: int, data: bytes) -> None:
+        """Write from a slot on; only under the lock, so that the number is still this file's."""
+        number = self._descriptor.number
+        try:
+            _write_all(number, data, HEADER_SIZE + slot * RECORD_SIZE)
+        except OSError as error:
+            raise _unavailable(self._path, error) from error
+
+    def _grow(self) -> None:
+        """Double the slots."""
+        self._write(self._slots, EMPTY_RECORD * self._slots)
+        self._free.extend(range(self._slots * 2 - 1, self._slots - 1, -1))
+        self._slots *= 2
+
+
+def _make(temporary: Path, header: bytes) -> Descriptor | None:
+    descriptor = Descriptor.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    # Real zeros, not a hole: a later mark needs no space on the disk.
+    _write_all(descriptor.number, header + EMPTY_RECORD * FIRST_SLOTS, 0)
+    return descriptor if posix.try_lock(descriptor.number) else None
+
+
+def _write_all(number: int, data: bytes, offset: int) -> None:
+    written = os.pwrite(number, data, offset)
+    if written != len(data):  # the disk is full; a second try says so by its errno
+        os.pwrite(number, data[written:], offset + written)
+
+
+def _same_file(path: Path, number: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(number))
+    except OSError:
+        return False
+
+
+def _unavailable(path: Path, error: OSError) -> StoreUnavailableError:
+    return StoreUnavailableError(f"The process file {path} cannot be written: {error}.")

@@ -1,9 +1,41 @@
-"""Durable background jobs inside a FastAPI process.
-
-What lives here: the public names, imported from their rooms. What does not: any code.
-Users import from here; nothing inside the package does.
-"""
+"""Background work that a FastAPI app can trust, with nothing to run beside it."""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from embedded_tasks.background import BackgroundTasks
+from embedded_tasks.config import Retention
+from embedded_tasks.context import JobCancelled, JobContext
+from embedded_tasks.errors import (
+    EmbeddedTasksError,
+    JobEndedError,
+    JobFailedError,
+    NotDurableError,
+    NotDurableWarning,
+    NotStartedError,
+    StoreUnavailableError,
+)
+from embedded_tasks.fastapi import TaskRunner
+from embedded_tasks.handle import CancelAnswer, Job
+from embedded_tasks.retry import Backoff, Retry, Snooze
+from embedded_tasks.task import task
+
+__all__ = [
+    "BackgroundTasks",
+    "Backoff",
+    "CancelAnswer",
+    "EmbeddedTasksError",
+    "Job",
+    "JobCancelled",
+    "JobContext",
+    "JobEndedError",
+    "JobFailedError",
+    "NotDurableError",
+    "NotDurableWarning",
+    "NotStartedError",
+    "Retention",
+    "Retry",
+    "Snooze",
+    "StoreUnavailableError",
+    "TaskRunner",
+    "task",
+]

@@ -6,7 +6,7 @@ What does not: the runner's own parameters, which are in `runner.py`. Used by ev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, TypedDict, cast, get_args
@@ -15,7 +15,7 @@ from embedded_tasks.clock import Duration, seconds
 from embedded_tasks.errors import ConfigurationError
 from embedded_tasks.retry import Backoff, BackoffPolicy
 
-__all__ = ["JobOptions", "OnCrash", "Policy", "TaskOptions", "check_label"]
+__all__ = ["JobOptions", "OnCrash", "Policy", "Retention", "TaskOptions", "check_label"]
 
 OnCrash = Literal["retry", "hold", "fail"]
 """What happens to a job whose process died while it ran."""
@@ -48,6 +48,34 @@ class JobOptions(TaskOptions, total=False):
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How long finished jobs are kept before they are removed; held jobs are never removed.
+
+    Args:
+        succeeded: Seconds or a timedelta (default one day).
+        failed: Seconds or a timedelta (default seven days).
+        cancelled: Seconds or a timedelta (default one day).
+        expired: Seconds or a timedelta (default seven days).
+
+    Example:
+        `TaskRunner("tasks.db", retention=Retention(succeeded=timedelta(hours=1)))`
+    """
+
+    succeeded: Duration = 86400.0
+    failed: Duration = 7 * 86400.0
+    cancelled: Duration = 86400.0
+    expired: Duration = 7 * 86400.0
+
+    def __post_init__(self) -> None:
+        for name in ("succeeded", "failed", "cancelled", "expired"):
+            seconds(getattr(self, name), f"Retention({name}=)")
+
+    def keep(self, state: str) -> float:
+        """Return the seconds that a job of this finished state is kept."""
+        return seconds(getattr(self, state), state)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """How a job is tried: complete and checked. Times are in seconds.
 
@@ -67,8 +95,8 @@ class Policy:
 
     max_attempts: int = 1
     backoff: BackoffPolicy = Backoff()
-    retry_on: tuple[type[BaseException], ...] = (Exception,)
-    give_up_on: tuple[type[BaseException], ...] = ()
+    retry_on: tuple[type[BaseException] | str, ...] = (Exception,)
+    give_up_on: tuple[type[BaseException] | str, ...] = ()
     timeout: float | None = None
     start_within: float | None = None
     finish_within: float | None = None
@@ -87,7 +115,11 @@ class Policy:
                 f"unknown option {', '.join(sorted(unknown))}; "
                 f"known are {', '.join(sorted(TaskOptions.__annotations__))}."
             )
-        return replace(self, **{name: _checked(name, options[name]) for name in options})  # type: ignore[literal-required, arg-type]  # the keys were checked above
+        return replace(self, **{name: _checked(name, options[name]) for name in options})  # type: ignore[literal-required]  # the keys were checked above
+
+    def with_error_names(self, names: Mapping[str, tuple[str, ...]]) -> Policy:
+        """Return this policy with error classes given by their stored names."""
+        return replace(self, **names) if names else self  # type: ignore[arg-type]  # the keys are fields
 
 
 def _checked(name: str, value: object) -> Any:

@@ -213,7 +213,8 @@ class JobHeldError(JobEndedError):
 
 class NotDurableWarning(UserWarning):
     """An `add_task` whose callable or arguments cannot be stored: it runs in the request, as plain
-    BackgroundTasks do, and is lost when the process dies."""
+    BackgroundTasks do, and is lost when the process dies.
+    """
 
 
 class NotInstalledWarning(UserWarning):

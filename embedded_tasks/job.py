@@ -69,9 +69,7 @@ class ShownState(StrEnum):
     HELD = "held"
 
 
-FINISHED = frozenset(
-    {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
-)
+FINISHED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 """The states that a job leaves only by a retry by hand."""
 
 _Q, _R, _H = JobState.QUEUED, JobState.RUNNING, JobState.HELD
@@ -160,9 +158,13 @@ class AttemptError:
 
 @dataclass(slots=True, frozen=True)
 class Succeeded:
-    """The function returned; `result` is its encoded value."""
+    """The function returned; `result` is its encoded value.
 
-    result: str
+    When the value cannot be stored, `result` is None and `reason` says why.
+    """
+
+    result: str | None
+    reason: str | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -211,9 +213,10 @@ class Interrupted:
 
 @dataclass(slots=True, frozen=True)
 class Held:
-    """The job cannot go on without a person or a deploy."""
+    """The job cannot go on without a person or a deploy; `held_for` names what it waits for."""
 
     reason: str
+    held_for: str
 
 
 Outcome = Succeeded | RetryLater | Snoozed | Failed | Cancelled | Expired | Interrupted | Held

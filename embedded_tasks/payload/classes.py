@@ -281,7 +281,14 @@ def _matched(
         problems = [f"has no field {name!r} any more" for name in lost]
         problems += [f"needs the field {name!r}, which was not stored" for name in new]
         raise held(f"The class {node['c']} {' and '.join(problems)}")
-    return state | {name: gained[name]() for name in known if name not in state}
+    for name in known:
+        if name not in state:
+            try:
+                state[name] = gained[name]()
+            except Exception as error:  # the factory is the user's
+                problem = f"the default of the new field {name!r} of {node['c']} failed: {error!r}"
+                raise held(f"Reading a stored value, {problem}") from error
+    return state
 
 
 def _state(value: object) -> dict[str, Any]:

@@ -13,8 +13,12 @@ from typing import TypeVar
 
 import aiosqlite
 
-from embedded_tasks.errors import ConfigurationError, StoreError, StoreFormatError
-from embedded_tasks.errors import StoreUnavailableError
+from embedded_tasks.errors import (
+    ConfigurationError,
+    StoreError,
+    StoreFormatError,
+    StoreUnavailableError,
+)
 
 __all__ = ["Connection", "SQLiteConnection", "check_version", "connect", "translated"]
 
@@ -53,13 +57,18 @@ class Connection(aiosqlite.Connection):
         # A commit that hangs in the kernel must not keep the interpreter from ending.
         self._thread.daemon = True
 
+    async def open(self) -> None:
+        """Start the connection's thread and open the file in it."""
+        opened = await self
+        assert opened is self
+
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Call `work` with the plain connection in the connection's thread.
 
         Raises:
             StoreError: SQLite's error, translated.
         """
-        result: _T = await self._execute(partial(work, self._conn))
+        result: _T = await self._execute(partial(work, self._conn))  # type: ignore[no-untyped-call]  # aiosqlite leaves it untyped
         return result
 
 

@@ -66,9 +66,7 @@ def create_file(path: str) -> None:
         os.close(folder)
 
 
-def prepare(
-    connection: sqlite3.Connection, path: str, settings: dict[str, str | int]
-) -> None:
+def prepare(connection: sqlite3.Connection, path: str, settings: dict[str, str | int]) -> None:
     """Check that the file is ours, set the PRAGMAs, and run the migrations that it lacks.
 
     Raises:

@@ -95,8 +95,8 @@ class Recovery:
     held_for: str | None
     now: float
     prune_at: float | None
-    error_type: str
-    error_message: str
+    error_type: str | None
+    error_message: str | None
     unblocks: bool
 
 
@@ -168,7 +168,9 @@ class Jobs:
             ).fetchall()
             jobs.extend(taken)
             if len(taken) < limit:
-                wake_at.append(connection.execute(QUERIES["next_due"], {"tasks": text}).fetchone()[0])
+                wake_at.append(
+                    connection.execute(QUERIES["next_due"], {"tasks": text}).fetchone()[0]
+                )
         return ClaimResult(
             [_claimed(row, claim.names) for row in sorted(jobs, key=_claim_order)],
             min((time for time in wake_at if time is not None), default=None),
@@ -225,7 +227,9 @@ class Jobs:
         id, now = rows[0]
         return bool(connection.execute(QUERIES["retry"], {"id": id, "now": now}).fetchall())
 
-    def hold_unknown(self, connection: sqlite3.Connection, rows: list[tuple[str, int]]) -> list[str]:
+    def hold_unknown(
+        self, connection: sqlite3.Connection, rows: list[tuple[str, int]]
+    ) -> list[str]:
         """Say which tasks a process does not know, and hold what nobody knows."""
         for process, task in rows:
             connection.execute(QUERIES["add_unknown"], {"process": process, "task": task})

@@ -13,8 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from embedded_tasks.job import AttemptError, AttemptRecord, JobRecord, JobState, ShownState
-from embedded_tasks.job import shown_state
+from embedded_tasks.job import (
+    AttemptError,
+    AttemptRecord,
+    JobRecord,
+    JobState,
+    ShownState,
+    shown_state,
+)
 from embedded_tasks.store.connection import Connection, translated
 from embedded_tasks.store.queries import QUERIES
 
@@ -76,7 +82,7 @@ class Reader:
         """Return one job with its attempts, or None."""
         return await self._run(partial(_get, id, now))
 
-    async def list(self, wanted: JobFilter, now: float) -> list[tuple[int, JobRecord]]:
+    async def page(self, wanted: JobFilter, now: float) -> list[tuple[int, JobRecord]]:
         """Return a page of jobs, newest first, each with the key that pages on."""
         return await self._run(partial(_list, wanted, now))
 

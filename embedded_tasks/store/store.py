@@ -18,8 +18,14 @@ from embedded_tasks.job import NewJob, Settlement
 from embedded_tasks.store.checkpoint import Checkpointer
 from embedded_tasks.store.connection import Connection, check_version, connect
 from embedded_tasks.store.opening import create_file, prepare
-from embedded_tasks.store.operations import Claim, ClaimResult, Jobs, Recovery
-from embedded_tasks.store.operations import insert_row, settle_row
+from embedded_tasks.store.operations import (
+    Claim,
+    ClaimResult,
+    Jobs,
+    Recovery,
+    insert_row,
+    settle_row,
+)
 from embedded_tasks.store.reader import Reader
 from embedded_tasks.store.writer import Operation, WriteLock, Writer
 
@@ -108,13 +114,13 @@ class Store:
         memory = settings.path == ":memory:"
         create_file(settings.path)
         connection = connect(settings.path, settings={"busy_timeout": pragmas["busy_timeout"]})
-        await connection
+        await connection.open()
         try:
             await connection.run(partial(_prepare_locked, lock, settings.path, pragmas))
             if memory:
                 return cls(settings, connection, connection, lock)
             reader = connect(settings.path, settings=pragmas, read_only=True)
-            await reader
+            await reader.open()
         except BaseException:
             await connection.close()
             raise
@@ -156,11 +162,12 @@ class Store:
         """Give jobs that never started to everybody."""
         await self.writer.submit(Operation(self._jobs.release, [(id, owner) for id in ids]))
 
-    async def settle(self, outcome: Settlement) -> bool:
-        """Write an outcome; return whether the job was still ours."""
-        operation = Operation(self._jobs.settle, [settle_row(outcome)], len(outcome.result or ""))
-        settled: set[str] = await self.writer.submit(operation)
-        return outcome.id in settled
+    async def settle(self, outcomes: Sequence[Settlement]) -> set[str]:
+        """Write outcomes; return the ids of the jobs that were still ours."""
+        rows = [settle_row(outcome) for outcome in outcomes]
+        size = sum(len(outcome.result or "") for outcome in outcomes)
+        settled: set[str] = await self.writer.submit(Operation(self._jobs.settle, rows, size))
+        return settled
 
     async def claim(self, claim: Claim) -> ClaimResult:
         """Take due jobs, and expire those whose time has passed."""
@@ -211,15 +218,17 @@ class Store:
 
     async def unhold(self, tasks: Sequence[int]) -> set[str]:
         """Queue held jobs of these tasks; return their ids."""
-        ids: set[str] = await self.writer.submit(
-            Operation(partial(self._jobs.unhold), list(tasks))
-        )
+        ids: set[str] = await self.writer.submit(Operation(partial(self._jobs.unhold), list(tasks)))
         return ids
 
     async def add_process(self, id: str, pid: int, now: float, *, runs_jobs: bool) -> None:
         """Write down that a process is there."""
         row = {"id": id, "pid": pid, "now": now, "runs_jobs": int(runs_jobs)}
         await self.writer.submit(Operation(partial(self._jobs.add_process), [row]))
+
+    async def remove_process(self, id: str) -> None:
+        """Forget a process that has left."""
+        await self.writer.submit(Operation(partial(self._jobs.remove_process), [id]))
 
     async def prune(self, now: float) -> int:
         """Remove one batch of finished jobs whose time of keeping is over; return how many."""

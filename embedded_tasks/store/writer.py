@@ -104,17 +104,26 @@ class Writer:
             raise StoreUnavailableError(f"{self._path} is closed.")
         self._pending.append(operation)
         self._wake.set()
-        if wait is None:
-            return await operation.future
         try:
             async with asyncio.timeout(wait):
                 return await operation.future
         except TimeoutError:
-            operation.withdrawn = True
+            self._give_up(operation)
             raise StoreUnavailableError(
                 f"{self._path} did not commit within {wait:g} s. The jobs were taken back, or will "
                 "be as soon as the commit that is under way has ended."
             ) from None
+        except asyncio.CancelledError:
+            self._give_up(operation)
+            raise
+
+    def _give_up(self, operation: Operation) -> None:
+        """Nobody waits for this operation any more: leave it out, or undo it once it is written."""
+        operation.withdrawn = True
+        future = operation.future
+        if operation.undo and future.done() and not future.cancelled() and not future.exception():
+            self._pending.append(operation.undo)
+            self._wake.set()
 
     async def run(self) -> None:
         """Commit what waits until `close` is called and nothing waits any more."""
@@ -193,9 +202,7 @@ class Writer:
                 connection.execute("SAVEPOINT operation")
                 try:
                     outcomes.append(
-                        None
-                        if operation.skipped
-                        else operation.apply(connection, operation.rows)
+                        None if operation.skipped else operation.apply(connection, operation.rows)
                     )
                 except sqlite3.Error as error:
                     self._on_rollback()

@@ -1,0 +1,292 @@
+"""One attempt: a claimed job goes in, an `Outcome` comes out.
+
+What lives here: the pipeline (find the task, decode, call, decide) and nothing of the store; plain
+values test it. What does not: slots, settling, timers' consequences for others. Called by the
+worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+from typing import Any, Protocol
+
+import structlog
+
+from embedded_tasks.clock import Clock, Timer
+from embedded_tasks.config import Policy
+from embedded_tasks.context import JobCancelled, JobContext
+from embedded_tasks.engine import LoopCall, ThreadCall, Threads, start_on_loop
+from embedded_tasks.errors import (
+    EmbeddedTasksError,
+    NotDurableError,
+    PayloadError,
+    UnknownTaskError,
+)
+from embedded_tasks.failure import describe, matches
+from embedded_tasks.job import (
+    AttemptError,
+    Cancelled,
+    ClaimedJob,
+    Expired,
+    Failed,
+    Held,
+    Interrupted,
+    Outcome,
+    RetryLater,
+    Snoozed,
+    Succeeded,
+)
+from embedded_tasks.retry import Retry, Snooze, delay_before_retry
+from embedded_tasks.task import Task
+
+__all__ = ["Attempt", "Original", "Ports", "Stop"]
+
+
+class Stop(StrEnum):
+    """Why a running attempt is told to stop."""
+
+    TIMEOUT = "timeout"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The very objects of a call, for the first attempt in the process that reserved the job."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    context: Context
+
+
+class Codec(Protocol):
+    """Stored text to arguments and options, values to stored text."""
+
+    def arguments(self, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return decoded arguments."""
+        ...
+
+    def result(self, value: object, task: str) -> str:
+        """Return an encoded result."""
+        ...
+
+    def policy(self, base: Policy, options: str | None) -> Policy:
+        """Return the task's policy with the job's own options in place."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What an attempt needs from outside."""
+
+    find: Callable[[str], Task]
+    codec: Codec
+    clock: Clock
+    rng: Random
+    threads: Threads
+    patience: float
+    """Seconds that an async function has to end after it was cancelled."""
+
+
+class Attempt:
+    """One try at one job.
+
+    Args:
+        job: The claimed job.
+        ports: Where its task is found, its arguments decoded, its time taken.
+        original: The call's own objects, if this process still has them.
+        ended: Called on the loop, exactly once, with the outcome.
+        returned_late: Called when a function that was given up has ended after all.
+    """
+
+    def __init__(
+        self,
+        job: ClaimedJob,
+        ports: Ports,
+        original: Original | None,
+        ended: Callable[[Attempt, Outcome], None],
+        returned_late: Callable[[Attempt], None],
+    ) -> None:
+        self.job = job
+        self.started_at = ports.clock.now()
+        self.error: BaseException | None = None
+        self.abandoned = False
+        self.task: Task | None = None
+        self._ports = ports
+        self._original = original
+        self._ended = ended
+        self._returned_late = returned_late
+        self._outcome: Outcome | None = None
+        self._policy = Policy()
+        self._stop: Stop | None = None
+        self._reason = ""
+        self._call: LoopCall | ThreadCall | None = None
+        self._timers: list[Timer] = []
+        self._context = JobContext(
+            job_id=job.id,
+            task=job.task,
+            attempt=job.attempt,
+            failures=job.failures,
+            crashes=job.crashes,
+            queue=job.queue,
+            request_id=job.request_id,
+        )
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether the function can be made to stop."""
+        return self._call is not None and self._call.interruptible
+
+    @property
+    def stop_reason(self) -> Stop | None:
+        """Why the attempt was told to stop, if it was."""
+        return self._stop
+
+    def start(self) -> None:
+        """Call the function, or end at once when that cannot be done."""
+        try:
+            self._start()
+        except UnknownTaskError as error:
+            self._end(Held(str(error), "unknown_task"))
+        except PayloadError as error:
+            self._end(Held(str(error), "arguments"))
+        except EmbeddedTasksError as error:
+            self._end(Failed(str(error), describe(error)))
+
+    def _start(self) -> None:
+        job, ports = self.job, self._ports
+        task = self.task = ports.find(job.task)
+        self._policy = ports.codec.policy(task.policy, job.options)
+        if job.finish_by is not None and job.finish_by <= self.started_at:
+            self._end(Expired("It was not finished within its time (finish_within)."))
+            return
+        if self._original is None:
+            args, kwargs = ports.codec.arguments(job.args)
+            problem = task.signature.problem(args, kwargs, check_types=False)
+            if problem:
+                raise PayloadError(f"the stored arguments do not fit {job.task} now: {problem}")
+            context = contextvars.Context()
+        else:
+            args, kwargs = self._original.args, self._original.kwargs
+            context = self._original.context
+        args, kwargs = task.call_with(args, kwargs, self._context)
+        context.run(self._bind_log_context)
+        self._arm(job)
+        if task.is_async:
+            self._call = start_on_loop(task.function, args, kwargs, context, self._returned)
+        else:
+            self._call = ports.threads.start(
+                lambda: task.function(*args, **kwargs), context, self._returned, self._context.stop
+            )
+
+    def _bind_log_context(self) -> None:
+        job = self.job
+        values: dict[str, Any] = {"job_id": job.id, "task": job.task, "attempt": job.attempt}
+        if job.request_id is not None:
+            values["request_id"] = job.request_id
+        structlog.contextvars.bind_contextvars(**values)
+
+    def _arm(self, job: ClaimedJob) -> None:
+        clock = self._ports.clock
+        if self._policy.timeout is not None:
+            self._later(self._policy.timeout, lambda: self.stop(Stop.TIMEOUT))
+        if job.finish_by is not None:
+            self._later(job.finish_by - clock.now(), lambda: self.stop(Stop.EXPIRED))
+
+    def _later(self, delay: float, callback: Callable[[], None]) -> None:
+        self._timers.append(self._ports.clock.call_later(delay, callback))
+
+    def stop(self, stop: Stop, reason: str = "") -> None:
+        """Tell the function to stop; the first reason counts."""
+        if self._stop is not None or self._outcome is not None:
+            return
+        self._stop, self._reason = stop, reason
+        self._context.stop()
+        if self._call is None:
+            self._end(self._stopped(None))
+            return
+        self._call.interrupt()
+        if self._call.interruptible:
+            self._later(self._ports.patience, self._abandon)
+        elif stop in (Stop.TIMEOUT, Stop.EXPIRED):
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Give the slot back although the function goes on; nothing takes a slot for ever."""
+        if self._outcome is None and self._call is not None:
+            self.abandoned = True
+            self._end(self._stopped(self._call.stack()))
+
+    def _returned(self, value: Any, error: BaseException | None) -> None:
+        if self._outcome is not None:
+            # Given up before; what comes now is too late to count.
+            self._returned_late(self)
+            return
+        self.error = error
+        stopped_by_us = isinstance(error, asyncio.CancelledError | JobCancelled)
+        if self._stop is not None and stopped_by_us:
+            self._end(self._stopped(None))
+        elif error is None:
+            self._end(self._succeeded(value))
+        else:
+            self._end(self._failed(error))
+
+    def _succeeded(self, value: Any) -> Outcome:
+        try:
+            return Succeeded(self._ports.codec.result(value, self.job.task))
+        except NotDurableError as error:
+            return Succeeded(None, str(error))
+
+    def _failed(self, error: BaseException) -> Outcome:
+        if isinstance(error, Snooze):
+            return Snoozed(error.delay, error.reason)
+        record = describe(error)
+        if isinstance(error, Retry):
+            return self._again(record, error.after)
+        if matches(error, self._policy.give_up_on) or not matches(error, self._policy.retry_on):
+            return Failed(f"{record.type}: {record.message}", record)
+        return self._again(record, None)
+
+    def _again(self, error: AttemptError, after: float | None) -> Outcome:
+        failures = self.job.failures + 1
+        if failures >= self._policy.max_attempts:
+            return Failed(f"{error.type}: {error.message}", error)
+        try:
+            delay = (
+                delay_before_retry(self._policy.backoff, failures, self._ports.rng)
+                if after is None
+                else after
+            )
+        except Exception as broken:
+            return Failed(f"the backoff of {self.job.task} failed: {broken!r}", error)
+        finish_by = self.job.finish_by
+        if finish_by is not None and self._ports.clock.now() + delay >= finish_by:
+            return Expired("The next attempt would come after its time (finish_within).", error)
+        return RetryLater(delay, error)
+
+    def _stopped(self, stack: str | None) -> Outcome:
+        note = "" if stack is None else " The function ignores it and still runs."
+        match self._stop:
+            case Stop.CANCELLED:
+                return Cancelled((self._reason or "It was cancelled while it ran.") + note)
+            case Stop.EXPIRED:
+                return Expired("It was not finished within its time (finish_within)." + note)
+            case Stop.SHUTDOWN:
+                return Interrupted()
+            case _:
+                message = f"no end after {self._policy.timeout:g} s." + note
+                return self._again(AttemptError("TimeoutError", message, stack), None)
+
+    def _end(self, outcome: Outcome) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        self._outcome = outcome
+        self._ended(self, outcome)

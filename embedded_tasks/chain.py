@@ -1,0 +1,184 @@
+"""The jobs of one request, in their order: each starts when the first attempt before it has ended.
+
+What lives here: reserved jobs from the end of their request to their start. What does not: how
+they are attempted. Owned by the session, called by the adapter through the runner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from embedded_tasks.attempt import Original
+from embedded_tasks.clock import Clock
+from embedded_tasks.enqueue import Reserved
+from embedded_tasks.errors import StoreError
+from embedded_tasks.job import ClaimedJob, Failed, Outcome
+from embedded_tasks.store import Store
+
+__all__ = ["Chains"]
+
+_log = structlog.get_logger("embedded_tasks")
+
+FirstEnd = asyncio.Future[tuple[Outcome, BaseException | None]]
+
+
+class Workplace(Protocol):
+    """The worker, as a chain needs it."""
+
+    def take_slot(self, is_async: bool) -> bool:
+        """Take a slot if one is free."""
+        ...
+
+    def give_slot_back(self, is_async: bool) -> None:
+        """Give back a slot that was not used."""
+        ...
+
+    async def wait_for_slot(self, is_async: bool) -> None:
+        """Wait for a slot and take it."""
+        ...
+
+    def start(
+        self, job: ClaimedJob, original: Original | None, *, is_async: bool, watched: bool = False
+    ) -> FirstEnd | None:
+        """Start an attempt in a slot that was taken."""
+        ...
+
+
+class Chains:
+    """Starts the reserved jobs of requests, or gives them to everybody when the slots are full.
+
+    Args:
+        worker: Where they run.
+        store: Where they are.
+        owner: This process.
+        clock: Where the time comes from.
+        stored: Told the due time of jobs that now wait for whoever is free.
+    """
+
+    def __init__(
+        self,
+        worker: Workplace,
+        store: Store,
+        owner: str,
+        clock: Clock,
+        stored: Callable[[float], None],
+    ) -> None:
+        self._worker = worker
+        self._store = store
+        self._owner = owner
+        self._clock = clock
+        self._stored = stored
+        self._to_release: list[str] = []
+        self._releasing: asyncio.Task[None] | None = None
+        self._chains: set[asyncio.Task[BaseException | None]] = set()
+        self._closing = False
+
+    def start(self, jobs: Sequence[Reserved]) -> None:
+        """Start these jobs in their order; the request has ended."""
+        if not jobs:
+            return
+        if self._closing or not self._worker.take_slot(jobs[0].is_async):
+            self._release([reserved.job.id for reserved in jobs])
+        elif len(jobs) == 1:
+            self._worker.start(jobs[0].job, jobs[0].original, is_async=jobs[0].is_async)
+        else:
+            self._chains.add(self._follow(jobs, has_slot=True, stay=False))
+
+    async def run(self, jobs: Sequence[Reserved]) -> BaseException | None:
+        """Run these jobs here, waiting for slots, and return when all first attempts have ended.
+
+        Returns:
+            The first error that will not be retried, if there was one.
+        """
+        if not jobs:
+            return None
+        return await asyncio.shield(self._follow(jobs, has_slot=False, stay=True))
+
+    async def close(self) -> None:
+        """Start no more, and give what has not started to everybody."""
+        self._closing = True
+        for chain in self._chains:
+            chain.cancel()
+        await asyncio.gather(*self._chains, return_exceptions=True)
+        while self._releasing is not None:
+            await self._releasing
+
+    def _follow(
+        self, jobs: Sequence[Reserved], *, has_slot: bool, stay: bool
+    ) -> asyncio.Task[BaseException | None]:
+        task = asyncio.create_task(self._run(jobs, has_slot, stay), name="embedded_tasks chain")
+        self._chains.add(task)
+        task.add_done_callback(self._chains.discard)
+        return task
+
+    async def _run(
+        self, jobs: Sequence[Reserved], has_slot: bool, stay: bool
+    ) -> BaseException | None:
+        left = list(jobs)
+        first_error: BaseException | None = None
+        try:
+            while left:
+                if not has_slot and not await self._get_slot(left[0].is_async, stay):
+                    break
+                has_slot = False
+                end = await self._start_one(left.pop(0))
+                if end is None:
+                    continue
+                outcome, error = await end
+                if isinstance(outcome, Failed) and first_error is None:
+                    first_error = error
+        finally:
+            if left:
+                self._release([reserved.job.id for reserved in left])
+        return first_error
+
+    async def _get_slot(self, is_async: bool, stay: bool) -> bool:
+        if stay:
+            await self._worker.wait_for_slot(is_async)
+            return True
+        return self._worker.take_slot(is_async)
+
+    async def _start_one(self, reserved: Reserved) -> FirstEnd | None:
+        """Start one job in the slot that was taken, unless it is not ours any more."""
+        job = reserved.job
+        if not reserved.begun:
+            try:
+                began = await self._store.begin([job.id], self._owner, self._clock.now())
+            except BaseException as error:
+                self._worker.give_slot_back(reserved.is_async)
+                self._release([job.id])
+                if not isinstance(error, StoreError):
+                    raise
+                _log.error("job.not_begun", job_id=job.id, error=str(error))
+                return None
+            if job.id not in began:
+                self._worker.give_slot_back(reserved.is_async)
+                return None
+        return self._worker.start(job, reserved.original, is_async=reserved.is_async, watched=True)
+
+    def _release(self, ids: list[str]) -> None:
+        """Give jobs to everybody; what comes while one batch is written goes into the next."""
+        self._to_release += ids
+        if self._releasing is None:
+            self._releasing = asyncio.create_task(self._write_releases())
+
+    async def _write_releases(self) -> None:
+        pause = 0.05
+        while self._to_release:
+            ids, self._to_release = self._to_release, []
+            try:
+                await self._store.release(ids, self._owner)
+            except StoreError as error:
+                _log.error("jobs.not_released", jobs=len(ids), error=str(error))
+                if self._closing:
+                    break
+                self._to_release += ids
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            self._stored(0.0)
+        self._releasing = None

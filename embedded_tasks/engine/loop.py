@@ -1,0 +1,89 @@
+"""Async functions: each call is an asyncio task of its own, never inside a scope that waits for it.
+
+What lives here: starting and stopping such a call. What does not: timers and outcomes. A task that
+swallows its cancellation cannot be left by a scope around it, so there is none. Called by
+`attempt.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+__all__ = ["LoopCall", "start_on_loop"]
+
+Done = Callable[[Any, BaseException | None], None]
+
+
+class LoopCall:
+    """A call that runs on the event loop.
+
+    Args:
+        task: The asyncio task.
+    """
+
+    interruptible = True
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+
+    def interrupt(self) -> None:
+        """Cancel the call; it may clean up, and it may refuse."""
+        self._task.cancel()
+
+    def stack(self) -> str:
+        """Return where the call is now, as text."""
+        text = io.StringIO()
+        self._task.print_stack(file=text)
+        return text.getvalue()
+
+
+def start_on_loop(
+    function: Callable[..., Coroutine[Any, Any, Any]],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    context: Context,
+    done: Done,
+) -> LoopCall:
+    """Start an async function.
+
+    Args:
+        function: Called with the arguments inside `context`.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        context: The context variables that the function sees.
+        done: Called on the loop with the value, or with None and the error.
+    """
+
+    async def call() -> Any:
+        try:
+            return await function(*args, **kwargs)
+        except SystemExit as error:
+            # Let through, it would end the event loop, and the app with it.
+            raise _Exited(error) from error
+
+    task = asyncio.get_running_loop().create_task(call(), context=context)
+
+    def ended(task: asyncio.Task[Any]) -> None:
+        if task.cancelled():
+            done(None, asyncio.CancelledError())
+            return
+        error = task.exception()
+        if isinstance(error, _Exited):
+            error = error.exit
+        if error is not None:
+            done(None, error)
+        else:
+            done(task.result(), None)
+
+    task.add_done_callback(ended)
+    return LoopCall(task)
+
+
+class _Exited(Exception):
+    def __init__(self, exit: SystemExit) -> None:
+        self.exit = exit
+        super().__init__(str(exit))

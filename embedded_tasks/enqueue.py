@@ -1,0 +1,287 @@
+"""The front door: a function and its arguments become a stored job.
+
+What lives here: checking, encoding and inserting, for one job or for all jobs of a request. What
+does not: running them. Called by the runner and the FastAPI adapter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from embedded_tasks.attempt import Original
+from embedded_tasks.clock import Clock, seconds
+from embedded_tasks.codec import Codec
+from embedded_tasks.config import JobOptions, Policy, TaskOptions
+from embedded_tasks.errors import ConfigurationError
+from embedded_tasks.ids import IdMaker
+from embedded_tasks.job import ClaimedJob, JobState, NewJob
+from embedded_tasks.store import Store
+from embedded_tasks.task import Catalogue, Task
+
+__all__ = ["Draft", "Drafting", "FrontDoor", "Origin", "Reserved", "SlotPort"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The request that a job comes from."""
+
+    request_id: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(slots=True)
+class Draft:
+    """A job that is checked and not yet stored."""
+
+    id: str
+    task: Task
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    policy: Policy
+    options: JobOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A stored job that this process owns and has not started."""
+
+    job: ClaimedJob
+    is_async: bool
+    original: Original | None
+    begun: bool
+    """Whether the store already has it as running; a follower begins when its turn comes."""
+
+
+class SlotPort(Protocol):
+    """The worker, as the front door needs it."""
+
+    def take_slot(self, is_async: bool) -> bool:
+        """Take a slot if one is free."""
+        ...
+
+    def give_slot_back(self, is_async: bool) -> None:
+        """Give back a slot that was not used."""
+        ...
+
+    def start(self, job: ClaimedJob, original: Original | None, *, is_async: bool) -> Any:
+        """Start a job whose slot was taken."""
+        ...
+
+    def wake_at(self, when: float) -> None:
+        """Look for due jobs at this time."""
+        ...
+
+
+class Drafting:
+    """Checks what is to be enqueued; needs no open store.
+
+    Args:
+        catalogue: The tasks of the runner.
+        codec: Encodes arguments.
+        clock: Where the time comes from.
+        new_id: Makes job ids.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        codec: Codec,
+        clock: Clock,
+        new_id: IdMaker,
+    ) -> None:
+        self._catalogue = catalogue
+        self._codec = codec
+        self._clock = clock
+        self._new_id = new_id
+        self.undecorated: TaskOptions = {}
+
+    def draft(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions
+    ) -> Draft:
+        """Return a checked draft.
+
+        Raises:
+            TypeError: Not callable.
+            NotDurableError: The function cannot be stored.
+            ArgumentsError: The arguments do not fit it.
+            ConfigurationError: An option is wrong.
+        """
+        task, args, kwargs = self._catalogue.of(func, args, kwargs)
+        task.check_arguments(args, kwargs)
+        policy_options = TaskOptions(
+            **{key: value for key, value in options.items() if key not in ("delay", "run_at")}  # type: ignore[typeddict-item]  # with_options checks every key
+        )
+        base = task.policy if task.decorated else task.policy.with_options(self.undecorated)
+        self._due_at(options, 0.0)
+        policy = base.with_options(policy_options)
+        return Draft(self._new_id(), task, args, kwargs, policy, options)
+
+    def encode(self, draft: Draft) -> str:
+        """Return a draft's arguments as text.
+
+        Raises:
+            NotDurableError: One of them cannot be stored.
+        """
+        return self._codec.encode_arguments(draft.args, draft.kwargs, draft.task.name)
+
+    def new_job(self, draft: Draft, origin: Origin) -> NewJob:
+        """Return the job to insert, queued, with no owner.
+
+        Raises:
+            NotDurableError: An argument cannot be stored.
+        """
+        now = self._clock.now()
+        policy, due_at = draft.policy, self._due_at(draft.options, now)
+        within = policy.start_within, policy.finish_within
+        start_by, finish_by = (None if limit is None else due_at + limit for limit in within)
+        return NewJob(
+            id=draft.id,
+            task=draft.task.name,
+            args=self.encode(draft),
+            due_at=due_at,
+            created_at=now,
+            queue=policy.queue,
+            tags=json.dumps(policy.tags) if policy.tags else None,
+            priority=policy.priority,
+            options=self._codec.options_text(draft.options) if draft.options else None,
+            on_crash=policy.on_crash,
+            start_by=start_by,
+            finish_by=finish_by,
+            request_id=origin.request_id,
+            traceparent=origin.traceparent,
+        )
+
+    @staticmethod
+    def _due_at(options: JobOptions, now: float) -> float:
+        if "delay" in options and "run_at" in options:
+            raise ConfigurationError("delay= and run_at= exclude each other; give one of them.")
+        if "delay" in options:
+            return now + seconds(options["delay"], "delay")
+        run_at = options.get("run_at")
+        if run_at is None:
+            return now
+        if getattr(run_at, "tzinfo", None) is None:
+            raise ConfigurationError(
+                f"run_at={run_at!r}: expected a datetime with a time zone, such as "
+                "datetime(2030, 1, 1, tzinfo=UTC)."
+            )
+        return run_at.timestamp()
+
+
+class FrontDoor:
+    """Stores drafts. One per run of a runner.
+
+    Args:
+        drafting: Turns drafts into rows.
+        store: Where to.
+        owner: This process.
+        clock: Where the time comes from.
+        slots: The worker.
+        stored: Told the due time of jobs that were stored for whoever is free.
+    """
+
+    def __init__(
+        self,
+        drafting: Drafting,
+        store: Store,
+        owner: str,
+        clock: Clock,
+        slots: SlotPort,
+        stored: Callable[[float], None],
+    ) -> None:
+        self._drafting = drafting
+        self._store = store
+        self._owner = owner
+        self._clock = clock
+        self._slots = slots
+        self._stored = stored
+
+    async def enqueue(self, draft: Draft, origin: Origin) -> None:
+        """Store a job; if it is due and a slot is free, start it as soon as it is on disk.
+
+        Raises:
+            NotDurableError: An argument cannot be stored.
+            StoreUnavailableError: It is not stored.
+        """
+        job = self._drafting.new_job(draft, origin)
+        is_async = draft.task.is_async
+        starts = job.due_at <= self._clock.now() and self._slots.take_slot(is_async)
+        if not starts:
+            await self._store.insert([job])
+            self._stored(job.due_at)
+            return
+        job = _owned(job, self._owner, running=True)
+        try:
+            await self._store.insert([job])
+        except BaseException:
+            # Given up or refused: the store takes it back, and the slot is free again.
+            self._slots.give_slot_back(is_async)
+            raise
+        self._slots.start(_claimed(job), None, is_async=is_async)
+
+    async def reserve(
+        self, drafts: Sequence[tuple[Draft, Context]], origin: Origin
+    ) -> list[Reserved]:
+        """Store all jobs of a request in one transaction, owned by this process.
+
+        Jobs that are not due yet, or belong behind one that is not, are simply queued.
+
+        Raises:
+            NotDurableError: An argument cannot be stored; none of the jobs is.
+            StoreUnavailableError: None of the jobs is stored.
+        """
+        jobs = [self._drafting.new_job(draft, origin) for draft, _ in drafts]
+        now = self._clock.now()
+        rows: list[NewJob] = []
+        reserved: list[Reserved] = []
+        previous: str | None = None
+        due = [index for index, job in enumerate(jobs) if job.due_at <= now]
+        for index, (job, (draft, context)) in enumerate(zip(jobs, drafts, strict=True)):
+            if job.due_at > now:
+                rows.append(job)
+                continue
+            leads = index != due[-1]
+            row = _owned(job, self._owner, running=previous is None, after=previous, leads=leads)
+            rows.append(row)
+            original = Original(draft.args, draft.kwargs, context)
+            reserved.append(
+                Reserved(_claimed(row), draft.task.is_async, original, begun=previous is None)
+            )
+            previous = job.id
+        await self._store.insert(rows)
+        if len(reserved) < len(rows):
+            self._stored(min(row.due_at for row in rows if row.owner is None))
+        return reserved
+
+
+def _owned(
+    job: NewJob, owner: str, *, running: bool, after: str | None = None, leads: bool = False
+) -> NewJob:
+    return replace(
+        job,
+        state=JobState.RUNNING if running else JobState.QUEUED,
+        owner=owner,
+        attempt=1 if running else 0,
+        after=after,
+        leads=leads,
+    )
+
+
+def _claimed(job: NewJob) -> ClaimedJob:
+    return ClaimedJob(
+        id=job.id,
+        task=job.task,
+        attempt=1,
+        args=job.args,
+        options=job.options,
+        queue=job.queue,
+        start_by=job.start_by,
+        finish_by=job.finish_by,
+        request_id=job.request_id,
+        traceparent=job.traceparent,
+        leads=job.leads,
+    )

@@ -1,0 +1,56 @@
+"""Errors as text that can be stored, and which errors a policy names.
+
+What lives here: `describe` and `matches`. What does not: what follows from an error. Used by
+`attempt.py`.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+
+from embedded_tasks.job import AttemptError
+
+__all__ = ["class_name", "describe", "matches"]
+
+_LONGEST_MESSAGE = 4_000
+_LONGEST_TRACEBACK = 64_000
+
+
+def class_name(cls: type) -> str:
+    """Return the name by which an error class is stored and shown."""
+    if cls.__module__ == "builtins":
+        return cls.__qualname__
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def describe(error: BaseException) -> AttemptError:
+    """Return an error as text: class, message, traceback, each with a limit."""
+    try:
+        message = str(error)
+    except Exception as broken:
+        message = f"<its message cannot be shown: {type(broken).__name__}>"
+    try:
+        lines = traceback.format_exception(error)
+    except Exception:
+        lines = ["<its traceback cannot be shown>"]
+    text = "".join(lines)
+    if len(text) > _LONGEST_TRACEBACK:
+        half = _LONGEST_TRACEBACK // 2
+        text = f"{text[:half]}\n... cut ...\n{text[-half:]}"
+    return AttemptError(
+        class_name(type(error)), _storable(message[:_LONGEST_MESSAGE]), _storable(text)
+    )
+
+
+def matches(error: BaseException, classes: Iterable[type[BaseException] | str]) -> bool:
+    """Return whether an error is of one of these classes, given as classes or stored names."""
+    names = {class_name(cls) for cls in type(error).__mro__}
+    return any(
+        item in names if isinstance(item, str) else isinstance(error, item) for item in classes
+    )
+
+
+def _storable(text: str) -> str:
+    # SQLite takes UTF-8; a lone surrogate has none, and NUL would end the text for many readers.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")

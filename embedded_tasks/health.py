@@ -1,0 +1,76 @@
+"""Is everything well here, in words.
+
+What lives here: one look at a running session. What does not: routes. Called by the runner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from embedded_tasks.errors import StoreError
+from embedded_tasks.session import Session
+
+__all__ = ["Health", "health_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The state of one process's runner.
+
+    Args:
+        ok: Whether nothing needs a person.
+        problems: What is wrong, each with what to do.
+        process: The id of this run.
+        running: How many attempts run here.
+        slots: How many may, by kind.
+        stuck: How many functions go on although their attempt was given up.
+        processes: The ids of living siblings.
+        unknown_tasks: Stored names that this code does not have.
+        recovered: How many jobs the start put back.
+    """
+
+    ok: bool
+    problems: list[str]
+    process: str
+    running: int
+    slots: dict[str, int]
+    stuck: int
+    processes: list[str]
+    unknown_tasks: list[str] = field(default_factory=list)
+    recovered: int = 0
+
+
+async def health_of(session: Session) -> Health:
+    """Look at a session."""
+    problems: list[str] = []
+    try:
+        await session.store.read.ping()
+    except StoreError as error:
+        problems.append(str(error))
+    if session.store.writer.last_error is not None:
+        problems.append(f"The last write failed: {session.store.writer.last_error}")
+    if not session.process_file.in_place():
+        problems.append(
+            "The process file was removed: siblings take this process for dead. Restart it."
+        )
+    if session.worker.lingering:
+        problems.append(
+            f"{session.worker.lingering} functions ignore that they were stopped and still run. "
+            "Let them look at JobContext.stopping, or restart the app."
+        )
+    for process, why in session.recovered.undecided.items():
+        problems.append(f"It cannot be known whether process {process} lives: {why}")
+    problems += [
+        f"The loop {name} failed: {why}" for name, why in session.supervisor.failures.items()
+    ]
+    return Health(
+        ok=not problems,
+        problems=problems,
+        process=session.process_id,
+        running=session.worker.running,
+        slots=session.worker.sizes(),
+        stuck=session.worker.lingering,
+        processes=sorted(session.peers.ids),
+        unknown_tasks=sorted(session.tasks.unknown.values()),
+        recovered=session.recovered.recovered,
+    )

@@ -1,0 +1,178 @@
+"""Putting back the jobs of processes that are dead, which their locks tell and nothing else.
+
+What lives here: finding the dead, and what becomes of each of their jobs. What does not: locks and
+files (`processes`). Called by the runner at start and when a sibling seems to have died.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+from embedded_tasks.clock import Clock
+from embedded_tasks.config import Retention
+from embedded_tasks.events import EventName, JobEvent, Observer
+from embedded_tasks.job import JobState
+from embedded_tasks.processes import INTERRUPTED, TIMED_OUT, Corpse, list_processes, probe
+from embedded_tasks.store import OwnedJob, Recovery, Store
+
+__all__ = ["MAX_CRASHES", "Recoverer", "RecoveryReport"]
+
+_log = structlog.get_logger("embedded_tasks")
+
+MAX_CRASHES = 4
+"""A job whose process died this often while it ran is held, whatever its policy says."""
+
+
+@dataclass(slots=True)
+class RecoveryReport:
+    """What a recovery found.
+
+    Args:
+        processes: The dead processes.
+        recovered: How many jobs go on.
+        held: The ids of jobs that now need a person.
+        failed: The ids of jobs that are failed for it.
+        undecided: Processes of which it cannot be known, with the reason.
+    """
+
+    processes: list[str] = field(default_factory=list)
+    recovered: int = 0
+    held: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    undecided: dict[str, str] = field(default_factory=dict)
+
+
+class Recoverer:
+    """Finds dead processes and puts their jobs back.
+
+    Args:
+        store: Where the jobs are.
+        folder: Where the process files are.
+        owner: This process, which lives.
+        clock: Where the time comes from.
+        retention: How long failed jobs are kept.
+        observe: Told of every crash.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        owner: str,
+        clock: Clock,
+        retention: Retention,
+        observe: Observer,
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._owner = owner
+        self._clock = clock
+        self._retention = retention
+        self._observe = observe
+
+    async def recover_all(self) -> RecoveryReport:
+        """Look at every process that the store or the folder names."""
+        report = RecoveryReport()
+        named = {*await self._store.read.owners(), *list_processes(self._folder)}
+        for process_id in sorted(named - {self._owner}):
+            await self.recover(process_id, report)
+        return report
+
+    async def recover(self, process_id: str, report: RecoveryReport) -> None:
+        """Put back the jobs of one process, if it is dead."""
+        found = probe(self._folder, process_id)
+        if found.undecided:
+            report.undecided[process_id] = found.undecided
+        with found as corpse:
+            if corpse is None:
+                return
+            owned = await self._store.read.owned(process_id)
+            unstarted = [job for job in owned if not _may_have_started(job, corpse)]
+            rest = [job for job in owned if _may_have_started(job, corpse)]
+            decided = [self._decide(job, corpse) for job in rest]
+            await self._store.recover(process_id, [job.id for job in unstarted], decided)
+            corpse.remove()
+        report.processes.append(process_id)
+        report.recovered += len(unstarted) + sum(d.state is JobState.QUEUED for d in decided)
+        report.held += [row.id for row in decided if row.state is JobState.HELD]
+        report.failed += [row.id for row in decided if row.state is JobState.FAILED]
+        self._tell(rest, decided)
+
+    def _decide(self, job: OwnedJob, corpse: Corpse) -> Recovery:
+        flags = _flags(job, corpse)
+        if flags & INTERRUPTED:
+            return self._row(job, corpse, JobState.QUEUED, "interrupted", None, crashed=False)
+        if flags & TIMED_OUT:
+            return self._row(job, corpse, JobState.QUEUED, "timed out", None, crashed=False)
+        certain = corpse.readable and corpse.same_boot
+        reason = (
+            f"Its process (pid {corpse.pid}) died while it ran."
+            if certain
+            else "Its process ended, perhaps with the machine; the job may have started."
+        )
+        if job.on_crash == "hold":
+            return self._row(job, corpse, JobState.HELD, "crashed", reason, crashed=certain)
+        if job.on_crash == "fail":
+            return self._row(job, corpse, JobState.FAILED, "crashed", reason, crashed=certain)
+        if certain and job.crashes + 1 >= MAX_CRASHES:
+            reason += f" That was the {job.crashes + 1}th time: it may be what kills the process."
+            return self._row(job, corpse, JobState.HELD, "crashed", reason, crashed=True)
+        return self._row(job, corpse, JobState.QUEUED, "crashed", reason, crashed=certain)
+
+    def _row(
+        self,
+        job: OwnedJob,
+        corpse: Corpse,
+        state: JobState,
+        outcome: str,
+        reason: str | None,
+        *,
+        crashed: bool,
+    ) -> Recovery:
+        now = self._clock.now()
+        finished = state is JobState.FAILED
+        return Recovery(
+            id=job.id,
+            attempt=job.attempt,
+            owner=corpse.process_id,
+            state=state,
+            outcome=outcome,
+            crashed=int(crashed),
+            reason=reason,
+            held_for="crash" if state is JobState.HELD else None,
+            now=now,
+            prune_at=now + self._retention.keep(state) if finished else None,
+            error_type="ProcessDied" if outcome == "crashed" else None,
+            error_message=reason,
+            unblocks=job.leads and state is not JobState.QUEUED,
+        )
+
+    def _tell(self, jobs: list[OwnedJob], decided: list[Recovery]) -> None:
+        for job, row in zip(jobs, decided, strict=True):
+            if row.outcome == "crashed":
+                details = {"reason": row.reason, "state": str(row.state)}
+                self._observe(
+                    JobEvent(EventName.CRASHED, job.id, job.task, job.attempt, None, details)
+                )
+
+
+def _may_have_started(job: OwnedJob, corpse: Corpse) -> bool:
+    """Return whether an attempt had started, or nobody can say that it had not."""
+    if job.state is not JobState.RUNNING:
+        return False
+    if not corpse.readable or not corpse.same_boot:
+        return True
+    return _flags(job, corpse) >= 0
+
+
+def _flags(job: OwnedJob, corpse: Corpse) -> int:
+    """Return the flags of the job's mark, or -1 where it has none."""
+    key = (UUID(job.id).bytes, job.attempt)
+    for mark in corpse.marks:
+        if (mark.job_id, mark.attempt) == key:
+            return mark.flags
+    return -1

@@ -1,0 +1,386 @@
+"""The runner: the one object that an app opens.
+
+What lives here: starting, stopping, enqueuing, and asking about jobs. What does not: FastAPI, which
+is in `fastapi.py`, and how the parts are joined, which is in `session.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
+from contextvars import Context
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Any, Self, Unpack
+from uuid import UUID
+
+import structlog
+from anyio.from_thread import start_blocking_portal
+
+from embedded_tasks.clock import Clock, SystemClock
+from embedded_tasks.codec import Codec
+from embedded_tasks.config import JobOptions, Policy, TaskOptions
+from embedded_tasks.enqueue import Draft, Drafting, Origin, Reserved
+from embedded_tasks.enqueuer import Enqueuer
+from embedded_tasks.errors import (
+    ConfigurationError,
+    JobNotFoundError,
+    JobStateError,
+    NotStartedError,
+    ResultTimeoutError,
+)
+from embedded_tasks.handle import CancelAnswer, Job
+from embedded_tasks.health import Health, health_of
+from embedded_tasks.ids import uuid7_maker
+from embedded_tasks.job import JobRecord, JobState
+from embedded_tasks.processes import Kind, check_folder
+from embedded_tasks.references import References
+from embedded_tasks.results import result_of
+from embedded_tasks.session import Parts, Session
+from embedded_tasks.settings import RunnerOptions, Settings, in_test_mode
+from embedded_tasks.store import JobFilter
+from embedded_tasks.task import Catalogue
+
+__all__ = ["Runner"]
+
+_log = structlog.get_logger("embedded_tasks")
+
+
+class Runner(Enqueuer):
+    """Stores jobs in one SQLite file and runs them in this process.
+
+    Args:
+        path: The file; its folder must exist. ":memory:" keeps nothing.
+        options: See `Settings` for each option, its unit and its default.
+
+    Raises:
+        ConfigurationError: An option is unknown or out of its range.
+
+    Example:
+        ```python
+        runner = TaskRunner("tasks.db", concurrency=20)
+        ```
+    """
+
+    def __init__(self, path: str | os.PathLike[str], **options: Unpack[RunnerOptions]) -> None:
+        super().__init__(self, {})
+        self.settings = Settings.of(path, options)
+        self.references = References(modules=self.settings.modules)
+        self._clock: Clock = SystemClock()
+        catalogue = Catalogue(self.references)
+        self._codec = Codec(self.references, self.settings.max_payload_bytes)
+        self._new_id = uuid7_maker(self._clock.now)
+        self._drafting = Drafting(catalogue, self._codec, self._clock, self._new_id)
+        self._catalogue = catalogue
+        self._session: Session | None = None
+        self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: int | None = None
+        self._pid = 0
+        self._own_folder: str | None = None
+        self.non_durable = 0
+        self._opened: list[AsyncExitStack | ExitStack] = []
+
+    # Starting and stopping.
+
+    @property
+    def is_running(self) -> bool:
+        """Whether jobs can be enqueued in this process."""
+        return self._session is not None and self._pid == os.getpid()
+
+    def runs_on_this_loop(self) -> bool:
+        """Return whether the runner runs on the event loop that this is called on."""
+        return self.is_running and asyncio.get_running_loop() is self._loop
+
+    @asynccontextmanager
+    async def open(self, *, run_jobs: bool = False, start_work: bool = True) -> AsyncIterator[Self]:
+        """Run for the length of an `async with` block.
+
+        Args:
+            run_jobs: Attempt jobs here; False (default) only enqueues.
+            start_work: Start attempting at once (default), or leave that to `working()`.
+
+        Raises:
+            StoreError: The file cannot be opened; the message says why and what to do.
+
+        Example:
+            `async with runner.open(run_jobs=True): ...`
+        """
+        self._users += 1
+        try:
+            if self._session is None:
+                await self._start(run_jobs)
+                if start_work:
+                    self.session("open").begin_work()
+            yield self
+        finally:
+            self._users -= 1
+            if self._users == 0:
+                await self._stop()
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Attempt jobs for the length of a block inside `open(run_jobs=True, start_work=False)`.
+
+        What the block stands in, such as a lifespan's connection pool, is there for every attempt.
+        """
+        session = self.session("working")
+        session.begin_work()
+        try:
+            yield
+        finally:
+            await session.end_work()
+
+    def lifespan(self, app: object = None) -> AbstractAsyncContextManager[Self]:
+        """Return a lifespan that runs the runner, for wiring by hand.
+
+        Example:
+            `app = FastAPI(lifespan=runner.lifespan)`
+        """
+        return self.open(run_jobs=True)
+
+    async def __aenter__(self) -> Self:
+        stack = AsyncExitStack()
+        await stack.enter_async_context(self.open())
+        self._opened.append(stack)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        stack = self._opened.pop()
+        assert isinstance(stack, AsyncExitStack)
+        await stack.aclose()
+
+    def __enter__(self) -> Self:
+        stack = ExitStack()
+        portal = stack.enter_context(start_blocking_portal("asyncio"))
+        stack.enter_context(portal.wrap_async_context_manager(self.open()))
+        self._opened.append(stack)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        stack = self._opened.pop()
+        assert isinstance(stack, ExitStack)
+        stack.close()
+
+    async def _start(self, run_jobs: bool) -> None:
+        path, folder = self._place()
+        process_id = UUID(self._new_id()).hex
+        runs = run_jobs and bool(self.settings.concurrency or self.settings.sync_concurrency)
+        parts = Parts(
+            self.settings, self._catalogue, self._codec, self._drafting, self._clock, Random()
+        )
+        session = Session(parts, path, folder, process_id, runs_jobs=runs)
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._pid = os.getpid()
+        await session.start()
+        self._session = session
+
+    async def _stop(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.stop()
+
+    def _place(self) -> tuple[str, Path]:
+        """Return the file and the folder of the process files; private ones in test mode."""
+        path = self.settings.path
+        if not in_test_mode() and path != ":memory:":
+            check = check_folder(path)
+            if check.warning:
+                _log.warning("store.place", file=path, warning=check.warning)
+            return path, check.folder
+        if self._own_folder is None:
+            self._own_folder = tempfile.mkdtemp(prefix="embedded_tasks-")
+            weakref.finalize(self, shutil.rmtree, self._own_folder, ignore_errors=True)
+        private = str(Path(self._own_folder, "tasks.db"))
+        folder = check_folder(private).folder
+        return (path if path == ":memory:" else private), folder
+
+    def session(self, what: str) -> Session:
+        """Return the present session.
+
+        Raises:
+            NotStartedError: There is none, or it belongs to the parent of this forked process.
+        """
+        if self._session is None or self._pid != os.getpid():
+            raise NotStartedError(what)
+        return self._session
+
+    # Enqueuing.
+
+    async def enqueue_call(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions
+    ) -> Job[Any]:
+        """Store a job; what `enqueue` calls."""
+        session = self.session(f"enqueue({_name(func)})")
+        draft = self._drafting.draft(func, args, kwargs, options)
+        await session.front_door.enqueue(draft, current_origin())
+        return Job(draft.id, draft.task.name, self)
+
+    def enqueue_call_sync(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions
+    ) -> Job[Any]:
+        """Store a job from outside the event loop; what `enqueue_sync` calls."""
+        session = self.session(f"enqueue_sync({_name(func)})")
+        if threading.get_ident() == self._thread:
+            raise ConfigurationError(
+                "enqueue_sync was called on the event loop, which it would block. Write "
+                "`await runner.enqueue(...)` there."
+            )
+        assert self._loop is not None
+        draft = self._drafting.draft(func, args, kwargs, options)
+        stored = session.front_door.enqueue(draft, current_origin())
+        asyncio.run_coroutine_threadsafe(stored, self._loop).result()
+        return Job(draft.id, draft.task.name, self)
+
+    # For the adapter.
+
+    def set_undecorated(self, options: TaskOptions) -> None:
+        """Set the policy of functions without `@task`."""
+        Policy().with_options(options)
+        self._drafting.undecorated = options
+
+    def draft(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions
+    ) -> Draft:
+        """Return a checked draft whose arguments can be stored.
+
+        Raises:
+            NotDurableError: They, or the function, cannot.
+        """
+        draft = self._drafting.draft(func, args, kwargs, options)
+        self._drafting.encode(draft)
+        return draft
+
+    async def reserve(
+        self, drafts: Sequence[tuple[Draft, Context]], origin: Origin
+    ) -> list[Reserved]:
+        """Store the jobs of a request in one transaction, owned by this process."""
+        return await self.session("add_task").front_door.reserve(drafts, origin)
+
+    def start_reserved(self, jobs: Sequence[Reserved]) -> None:
+        """Start the jobs of a request that has ended."""
+        if jobs:
+            self.session("add_task").chains.start(jobs)
+
+    async def run_reserved(self, jobs: Sequence[Reserved]) -> BaseException | None:
+        """Run jobs of a request here; return the first error that is not retried."""
+        return await self.session("add_task").chains.run(jobs) if jobs else None
+
+    def count_non_durable(self) -> None:
+        """Count a task that runs in its request because it cannot be stored."""
+        self.non_durable += 1
+
+    # Asking.
+
+    async def get(self, job_id: str) -> Job[Any]:
+        """Return a job.
+
+        Args:
+            job_id: Its id.
+
+        Raises:
+            JobNotFoundError: It is not there; retention may have removed it.
+
+        Example:
+            `job = await runner.get(job_id)`
+        """
+        record = await self.fetch(job_id)
+        return Job(record.id, record.task, self, record)
+
+    async def fetch(self, job_id: str) -> JobRecord:
+        """Return what is stored of a job; what `Job.refresh` calls."""
+        session = self.session("get")
+        record = await session.store.read.get(str(job_id), self._clock.now())
+        if record is None:
+            raise JobNotFoundError(str(job_id))
+        return record
+
+    async def jobs(self, wanted: JobFilter) -> list[tuple[int, Job[Any]]]:
+        """Return a page of jobs, newest first, each with the key that pages on."""
+        page = await self.session("jobs").store.read.page(wanted, self._clock.now())
+        return [(key, Job(record.id, record.task, self, record)) for key, record in page]
+
+    async def counts(self) -> dict[JobState, int]:
+        """Return how many jobs are in each state, counted up to 10,000."""
+        return await self.session("counts").store.read.counts()
+
+    async def health(self) -> Health:
+        """Return whether everything is well here, and if not, what and what to do."""
+        return await health_of(self.session("health"))
+
+    async def wait_for_result(self, job_id: str, timeout: float | None) -> Any:
+        """Return a job's result when it has one; what `Job.result` calls."""
+        session = self.session("result")
+        if not await session.waiting.wait(job_id, timeout):
+            await self.fetch(job_id)
+            raise ResultTimeoutError(job_id, timeout or 0.0)
+        return result_of(await self.fetch(job_id), self._codec.decoded_result)
+
+    async def cancel(self, job_id: str, *, reason: str = "It was cancelled.") -> CancelAnswer:
+        """Cancel a job: at once if it waits, as far as that can be done if it runs.
+
+        Args:
+            job_id: Its id.
+            reason: Kept with the job.
+
+        Returns:
+            What it came to; a sync function can only be told.
+
+        Raises:
+            JobNotFoundError: No job has this id.
+        """
+        session = self.session("cancel")
+        answer, owner = await session.store.cancel(job_id, reason, self._clock.now())
+        if answer == "cancelled":
+            session.cancelled(job_id)
+            return CancelAnswer.CANCELLED
+        record = await self.fetch(job_id)
+        if answer == "unchanged" or owner is None:
+            return CancelAnswer.FINISHED
+        if owner == session.process_id:
+            can_stop = session.worker.cancel(job_id, reason)
+        else:
+            session.peers.send(owner, Kind.CANCEL)
+            can_stop = self._catalogue.runs_on_loop(record.task)
+        return CancelAnswer.TOLD if can_stop is False else CancelAnswer.STOPPING
+
+    async def retry(self, job_id: str) -> None:
+        """Queue a finished or held job again; counters start anew, the history stays.
+
+        Raises:
+            JobNotFoundError: No job has this id.
+            JobStateError: It is queued or running.
+        """
+        session = self.session("retry")
+        now = self._clock.now()
+        if not await session.store.retry(job_id, now):
+            raise JobStateError(job_id, (await self.fetch(job_id)).shown, "retried")
+        session.queued_again(now)
+
+
+def current_origin() -> Origin:
+    """Return the request that this code runs for, as far as structlog's context tells."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return Origin(request_id if isinstance(request_id, str) else None)
+
+
+def _name(func: Any) -> str:
+    return str(getattr(func, "__qualname__", type(func).__name__))

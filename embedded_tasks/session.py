@@ -1,0 +1,304 @@
+"""One run of a runner: every part, put together, from start to stop.
+
+What lives here: the order in which parts are opened and closed, and who is told of what. What does
+not: what users call, which is in `runner.py`. Made by the runner each time it starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import structlog
+
+from embedded_tasks.attempt import Attempt, Ports
+from embedded_tasks.chain import Chains
+from embedded_tasks.clock import Clock
+from embedded_tasks.codec import Codec
+from embedded_tasks.engine import Threads
+from embedded_tasks.enqueue import Drafting, FrontDoor
+from embedded_tasks.events import EventName, JobEvent, Observer
+from embedded_tasks.job import Outcome
+from embedded_tasks.known_tasks import KnownTasks
+from embedded_tasks.logs import LogObserver
+from embedded_tasks.processes import Kind, Mailbox, Peers, ProcessFile, WritersLock
+from embedded_tasks.pruner import Pruner
+from embedded_tasks.recovery import Recoverer, RecoveryReport
+from embedded_tasks.settings import Settings
+from embedded_tasks.settler import Ended, Settler, SettlerHooks
+from embedded_tasks.store import Store, StoreSettings
+from embedded_tasks.supervision import Supervisor
+from embedded_tasks.task import Catalogue
+from embedded_tasks.waiting import Waiting
+from embedded_tasks.worker import Worker, WorkerHooks
+
+__all__ = ["Parts", "Session"]
+
+_log = structlog.get_logger("embedded_tasks")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What outlives a session: the runner's own.
+
+    Args:
+        settings: The runner's settings.
+        catalogue: Its tasks.
+        codec: Its payload format.
+        drafting: Its checks of what is enqueued.
+        clock: Where the time comes from.
+        rng: Where jitter comes from.
+    """
+
+    settings: Settings
+    catalogue: Catalogue
+    codec: Codec
+    drafting: Drafting
+    clock: Clock
+    rng: Random
+
+
+class Session:
+    """A running runner.
+
+    Args:
+        parts: The runner's own parts.
+        path: The database file (in test mode a private one), or ":memory:".
+        folder: The folder of the process files.
+        process_id: The id of this run, 32 hexadecimal characters.
+        runs_jobs: Whether jobs are attempted here, or only enqueued.
+    """
+
+    def __init__(
+        self, parts: Parts, path: str, folder: Path, process_id: str, *, runs_jobs: bool
+    ) -> None:
+        self.parts = parts
+        self.process_id = process_id
+        self.runs_jobs = runs_jobs
+        self.recovered = RecoveryReport()
+        self.expired_at_start = 0
+        self._works = False
+        self._ended = False
+        self._path = path
+        self._folder = folder
+        self._stack = AsyncExitStack()
+        self.supervisor = Supervisor()
+        self._observers: tuple[Observer, ...] = (
+            LogObserver(successes=parts.settings.log_successes),
+            *parts.settings.observers,
+        )
+
+    async def start(self) -> None:
+        """Open everything and put back what dead processes left; attempts wait for `begin_work`."""
+        try:
+            await self._open()
+            await self._recover_at_start()
+            self._meet_siblings()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        _log.info(
+            "runner.started",
+            file=self._path,
+            processes=len(self.peers.ids) + 1,
+            recovered=self.recovered.recovered,
+            expired=self.expired_at_start,
+            held=len(self.recovered.held),
+            runs_jobs=self.runs_jobs,
+        )
+
+    async def _open(self) -> None:
+        settings, clock = self.parts.settings, self.parts.clock
+        keep = settings.retention
+        # The mailbox first: whoever sees the process file may write to it.
+        self.mailbox = Mailbox.create(self._folder, self.process_id)
+        self._stack.callback(self.mailbox.close)
+        self.process_file = ProcessFile.create(self._folder, self.process_id)
+        self._stack.callback(self.process_file.close)
+        lock = WritersLock(self._folder)
+        self._stack.callback(lock.close)
+        self.store = await Store.open(
+            StoreSettings(
+                path=self._path,
+                synchronous=settings.synchronous,
+                journal_mode=settings.journal_mode,
+                wait=settings.store_wait,
+                keep_expired=keep.keep("expired"),
+                keep_cancelled=keep.keep("cancelled"),
+            ),
+            lock,
+        )
+        self._stack.push_async_callback(self.store.close)
+        await self.store.add_process(
+            self.process_id, os.getpid(), clock.now(), runs_jobs=self.runs_jobs
+        )
+        loop = asyncio.get_running_loop()
+        self.peers = Peers(self._folder, self.process_id, self._hint, loop)
+        self._stack.callback(self.peers.close)
+        self._stack.push_async_callback(self.supervisor.close)
+        self._build()
+        self.mailbox.listen(loop, self._message)
+
+    def _build(self) -> None:
+        parts, store, owner = self.parts, self.store, self.process_id
+        settings = parts.settings
+        self.waiting = Waiting(store, self.peers)
+        self.threads = Threads(asyncio.get_running_loop())
+        self._stack.callback(self.threads.close)
+        self.tasks = KnownTasks(store, owner, parts.catalogue.find, self._ended_elsewhere)
+        self.settler = Settler(
+            store,
+            owner,
+            self.process_file,
+            parts.clock,
+            settings.retention,
+            SettlerHooks(self._settled, self._stored, self.observe),
+        )
+        ports = Ports(
+            find=parts.catalogue.find,
+            codec=parts.codec,
+            clock=parts.clock,
+            rng=parts.rng,
+            threads=self.threads,
+            patience=settings.cancel_patience,
+        )
+        sizes = (settings.concurrency, settings.sync_concurrency) if self.runs_jobs else (0, 0)
+        hooks = WorkerHooks(self._attempt_ended, self._ended_elsewhere, self._stuck)
+        self.worker = Worker(store, owner, self.tasks, ports, self.process_file, sizes, hooks)
+        self.chains = Chains(self.worker, store, owner, parts.clock, self._stored)
+        self.front_door = FrontDoor(
+            parts.drafting, store, owner, parts.clock, self.worker, self._stored
+        )
+        self.recoverer = Recoverer(
+            store, self._folder, owner, parts.clock, settings.retention, self.observe
+        )
+        keeps = [settings.retention.keep(s) for s in ("succeeded", "failed", "cancelled")]
+        self.pruner = Pruner(store, parts.clock, min(keeps))
+        self._stack.callback(self.pruner.close)
+
+    async def _recover_at_start(self) -> None:
+        self.recovered = await self.recoverer.recover_all()
+        self.expired_at_start = len(await self.store.expire(self.parts.clock.now()))
+        if self.runs_jobs:
+            await self.tasks.learn((await self.store.read.task_names()).items())
+
+    def _meet_siblings(self) -> None:
+        self.peers.refresh()
+        self.peers.broadcast(Kind.HELLO)
+        if self.recovered.recovered and not self.runs_jobs:
+            self.peers.broadcast(Kind.WORK)
+        self.supervisor.loop("settler", self.settler.run)
+        self.supervisor.loop("pruner", self.pruner.run)
+
+    def begin_work(self) -> None:
+        """Claim and attempt jobs from now on."""
+        if self.runs_jobs and not self._works:
+            self._works = True
+            self.supervisor.loop("worker", self.worker.run)
+            self.worker.open()
+
+    async def end_work(self) -> None:
+        """Let attempts end within the grace, and give back what has not started."""
+        if not self._ended:
+            self._ended = True
+            await self.worker.stop(self.parts.settings.shutdown_grace)
+            await self.chains.close()
+
+    async def stop(self) -> None:
+        """End the work and close everything."""
+        await self.end_work()
+        self.settler.close()
+        await self.supervisor.ended("settler")
+        if self.worker.still_runs():
+            # Threads that cannot be stopped: the lock goes with the process, and recovery refunds.
+            self.process_file.keep_until_exit()
+            self.mailbox.keep_until_exit()
+        else:
+            await self.store.remove_process(self.process_id)
+        self.peers.broadcast(Kind.WORK)
+        await self._stack.aclose()
+        _log.info("runner.stopped", file=self._path, still_running=self.worker.still_runs())
+
+    def cancelled(self, job_id: str) -> None:
+        """A waiting job was cancelled from here."""
+        self._settled([job_id])
+        # The next one of its request may be free now.
+        self._stored(0.0)
+
+    def queued_again(self, due_at: float) -> None:
+        """A job was queued again from here."""
+        self._stored(due_at)
+
+    def observe(self, event: JobEvent) -> None:
+        """Tell every observer of an event; an observer that fails is logged."""
+        for observer in self._observers:
+            try:
+                observer(event)
+            except Exception:
+                _log.exception("observer.failed", event_name=event.name.value)
+
+    # Who is told of what.
+
+    def _attempt_ended(self, attempt: Attempt, outcome: Outcome, mark: int | None) -> None:
+        self.settler.add(Ended(attempt, outcome, mark, self.parts.clock.now()))
+
+    def _settled(self, ids: list[str]) -> None:
+        self.waiting.settled(ids)
+        if ids:
+            self.pruner.noticed()
+
+    def _ended_elsewhere(self, ids: list[str]) -> None:
+        self._settled(ids)
+
+    def _stored(self, due_at: float) -> None:
+        """Jobs wait for whoever is free: this process if it runs jobs, and its siblings."""
+        if self.runs_jobs:
+            self.worker.wake_at(due_at)
+        if not self.runs_jobs or self.worker.is_full():
+            self.peers.broadcast(Kind.WORK)
+
+    def _stuck(self, attempt: Attempt) -> None:
+        job = attempt.job
+        details = {"reason": "its function ignores that it was stopped and still runs"}
+        self.observe(
+            JobEvent(EventName.ABANDONED, job.id, job.task, job.attempt, job.request_id, details)
+        )
+
+    def _message(self, kind: Kind, sender: str) -> None:
+        match kind:
+            case Kind.WORK:
+                self.worker.wake()
+            case Kind.HELLO:
+                self.peers.refresh()
+                self.waiting.greet(sender)
+            case Kind.SETTLED:
+                self.supervisor.spawn("look", self.waiting.look())
+            case Kind.CANCEL:
+                self.supervisor.spawn("cancel", self._cancel_requested())
+            case _:
+                self.waiting.heard(kind, sender)
+
+    async def _cancel_requested(self) -> None:
+        for job_id, reason in await self.store.read.cancel_requests(self.process_id):
+            self.worker.cancel(job_id, reason)
+
+    def _hint(self, peer: str) -> None:
+        self.supervisor.spawn("recover", self._recover(peer))
+
+    async def _recover(self, peer: str) -> None:
+        """A sibling seems to have died: its lock tells; its death is also a reason to look."""
+        report = RecoveryReport()
+        await self.recoverer.recover(peer, report)
+        if report.processes:
+            _log.warning(
+                "process.recovered", process=peer, recovered=report.recovered, held=len(report.held)
+            )
+            self.waiting.gone(peer)
+            self._settled(report.held + report.failed)
+            self._settled(await self.store.hold_unknown(self.process_id, []))
+        await self.waiting.look()
+        self.worker.wake()

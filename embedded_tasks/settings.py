@@ -1,0 +1,146 @@
+"""The runner's own settings: what may be given, and what holds then.
+
+What lives here: `RunnerOptions`, `Settings` and test mode. What does not: a task's policy
+(`config.py`). Used by the runner.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from embedded_tasks.clock import Duration, seconds
+from embedded_tasks.config import Retention
+from embedded_tasks.errors import ConfigurationError
+from embedded_tasks.events import Observer
+
+__all__ = ["RunnerOptions", "Settings", "always_decodes", "in_test_mode"]
+
+_MOST_SLOTS = 10_000
+
+
+class RunnerOptions(TypedDict, total=False):
+    """What `TaskRunner(path, ...)` takes; durations are seconds or timedelta."""
+
+    concurrency: int
+    sync_concurrency: int
+    modules: Sequence[str]
+    retention: Retention
+    shutdown_grace: Duration
+    cancel_patience: Duration
+    store_wait: Duration
+    max_payload_bytes: int
+    synchronous: Literal["FULL", "NORMAL", "EXTRA", "OFF"]
+    journal_mode: Literal["WAL", "DELETE"]
+    log_successes: bool
+    observers: Sequence[Observer]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A runner's settings, checked. Times are in seconds.
+
+    Args:
+        path: The file.
+        concurrency: How many async attempts run at once (default 10); 0 only enqueues.
+        sync_concurrency: How many sync attempts run at once (default: as `concurrency`).
+        modules: Packages beside the app's own whose functions may be stored.
+        retention: How long finished jobs are kept.
+        shutdown_grace: How long running jobs may go on at shutdown (default 4).
+        cancel_patience: How long an async function may clean up after its cancellation (default 2).
+        store_wait: How long an enqueue waits for its commit before it fails (default 5).
+        max_payload_bytes: The largest encoded arguments or result (default 1 MiB).
+        synchronous: SQLite's setting; only "FULL" (default) and "EXTRA" survive a power cut.
+        journal_mode: SQLite's setting (default "WAL").
+        log_successes: Log every success too (default False).
+        observers: Functions that are told of every event.
+    """
+
+    path: str
+    concurrency: int = 10
+    sync_concurrency: int = 10
+    modules: tuple[str, ...] = ()
+    retention: Retention = Retention()
+    shutdown_grace: float = 4.0
+    cancel_patience: float = 2.0
+    store_wait: float = 5.0
+    max_payload_bytes: int = 1024 * 1024
+    synchronous: str = "FULL"
+    journal_mode: str = "WAL"
+    log_successes: bool = False
+    observers: tuple[Observer, ...] = ()
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str], options: RunnerOptions) -> Settings:
+        """Return checked settings.
+
+        Raises:
+            ConfigurationError: An option is unknown or out of its range.
+        """
+        known = RunnerOptions.__annotations__
+        unknown = set(options) - set(known)
+        if unknown:
+            raise ConfigurationError(
+                f"TaskRunner has no option {', '.join(sorted(unknown))}; "
+                f"known are {', '.join(sorted(known))}."
+            )
+        concurrency = _slots("concurrency", options.get("concurrency", 10))
+        return cls(
+            path=_path(path),
+            concurrency=concurrency,
+            sync_concurrency=_slots(
+                "sync_concurrency", options.get("sync_concurrency", concurrency)
+            ),
+            modules=tuple(options.get("modules", ())),
+            retention=options.get("retention", Retention()),
+            shutdown_grace=seconds(options.get("shutdown_grace", 4.0), "shutdown_grace"),
+            cancel_patience=seconds(options.get("cancel_patience", 2.0), "cancel_patience"),
+            store_wait=seconds(options.get("store_wait", 5.0), "store_wait"),
+            max_payload_bytes=_bytes(options.get("max_payload_bytes", 1024 * 1024)),
+            synchronous=_one_of(
+                "synchronous", options.get("synchronous", "FULL"), "FULL NORMAL EXTRA OFF"
+            ),
+            journal_mode=_one_of("journal_mode", options.get("journal_mode", "WAL"), "WAL DELETE"),
+            log_successes=bool(options.get("log_successes", False)),
+            observers=tuple(options.get("observers", ())),
+        )
+
+
+def in_test_mode() -> bool:
+    """Return whether every runner gets a private temporary file (EMBEDDED_TASKS_TESTING=1)."""
+    return os.environ.get("EMBEDDED_TASKS_TESTING", "") not in ("", "0")
+
+
+def always_decodes() -> bool:
+    """Return whether first attempts get decoded copies too (EMBEDDED_TASKS_ALWAYS_DECODE=1).
+
+    A switch for tests: what works with it does not lean on the identity of what was passed.
+    """
+    return os.environ.get("EMBEDDED_TASKS_ALWAYS_DECODE", "") not in ("", "0")
+
+
+def _path(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path)
+    if not text or "\0" in text:
+        raise ConfigurationError(f"TaskRunner({path!r}): expected the path of a file.")
+    return text
+
+
+def _slots(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_SLOTS:
+        raise ConfigurationError(f"{name}={value!r}: expected an int from 0 to {_MOST_SLOTS}.")
+    return value
+
+
+def _bytes(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 64 <= value <= 2**29:
+        raise ConfigurationError(f"max_payload_bytes={value!r}: expected 64 to 536870912 bytes.")
+    return value
+
+
+def _one_of(name: str, value: object, known: str) -> str:
+    if value not in known.split():
+        raise ConfigurationError(f"{name}={value!r}: expected one of {known}.")
+    return str(value)

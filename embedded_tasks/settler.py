@@ -1,0 +1,173 @@
+"""Outcomes on their way to the store: what ended while one commit was under way goes into the next.
+
+What lives here: one loop, which never loses an outcome while the process lives. What does not:
+what an outcome means. Fed by the worker, owned by the runner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from embedded_tasks.attempt import Attempt
+from embedded_tasks.clock import Clock
+from embedded_tasks.config import Retention
+from embedded_tasks.errors import StoreError, StoreUnavailableError
+from embedded_tasks.events import JobEvent, Observer
+from embedded_tasks.job import FINISHED, JobState, Outcome, Settlement
+from embedded_tasks.settling import EVENT_OF, Times, settlement
+from embedded_tasks.store import Store
+
+__all__ = ["Ended", "Settler", "SettlerHooks"]
+
+_log = structlog.get_logger("embedded_tasks")
+
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 5.0
+
+
+class Marks(Protocol):
+    """Where started attempts are written down."""
+
+    def clear(self, slot: int) -> None:
+        """Remove a mark."""
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class Ended:
+    """An attempt that came to its outcome."""
+
+    attempt: Attempt
+    outcome: Outcome
+    mark: int | None
+    ended_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SettlerHooks:
+    """Who is told after a commit of outcomes.
+
+    Args:
+        settled: Gets the ids of jobs that have finished or are held.
+        queued: Gets the earliest due time of jobs that wait again.
+        observe: Gets an event for each outcome.
+    """
+
+    settled: Callable[[list[str]], None]
+    queued: Callable[[float], None]
+    observe: Observer
+
+
+class Settler:
+    """Writes outcomes.
+
+    Args:
+        store: Where to.
+        owner: This process.
+        marks: The process file; a mark goes only after its outcome is on disk.
+        clock: Where the time comes from.
+        retention: How long finished jobs are kept.
+        hooks: Who is told after each commit.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        owner: str,
+        marks: Marks,
+        clock: Clock,
+        retention: Retention,
+        hooks: SettlerHooks,
+    ) -> None:
+        self._store = store
+        self._owner = owner
+        self._marks = marks
+        self._clock = clock
+        self._retention = retention
+        self._hooks = hooks
+        self._waiting: list[Ended] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+
+    def add(self, ended: Ended) -> None:
+        """Take an outcome; it is written with the next commit."""
+        self._waiting.append(ended)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Let `run` return when the last outcome is written."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write outcomes until `close` is called and none waits."""
+        while True:
+            batch, self._waiting = self._waiting, []
+            if batch:
+                await self._write(batch)
+            elif self._closing:
+                return
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+
+    async def _write(self, batch: list[Ended]) -> None:
+        rows = [self._settlement(ended) for ended in batch]
+        settled = await self._insist(rows)
+        for ended, row in zip(batch, rows, strict=True):
+            if ended.mark is not None:
+                self._marks.clear(ended.mark)
+            if row.id in settled:
+                self._tell(ended, row)
+        ended_ids = [
+            row.id
+            for row in rows
+            if row.id in settled and (row.state in FINISHED or row.state is JobState.HELD)
+        ]
+        queued = [row.due_at or 0.0 for row in rows if row.state is JobState.QUEUED]
+        leaders = any(row.leads for row in rows)
+        self._hooks.settled(ended_ids)
+        if queued or leaders:
+            self._hooks.queued(min(queued, default=0.0))
+
+    def _settlement(self, ended: Ended) -> Settlement:
+        times = Times(ended.attempt.started_at, ended.ended_at)
+        return settlement(ended.attempt.job, self._owner, ended.outcome, times, self._retention)
+
+    async def _insist(self, rows: list[Settlement]) -> set[str]:
+        """Write, and if the store cannot just now, write again: an outcome is never dropped."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await self._store.settle(rows)
+            except StoreUnavailableError as error:
+                _log.error("store.unavailable", error=str(error), outcomes_waiting=len(rows))
+            except StoreError as error:
+                if len(rows) == 1:
+                    _log.error("job.not_settled", job_id=rows[0].id, error=str(error))
+                    return set()
+                # One row that cannot be written costs only itself.
+                settled = [await self._insist([row]) for row in rows]
+                return set().union(*settled)
+            if self._closing and pause >= 1.0:
+                return set()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _tell(self, ended: Ended, row: Settlement) -> None:
+        job = ended.attempt.job
+        details: dict[str, object] = {"duration": ended.ended_at - ended.attempt.started_at}
+        if row.reason:
+            details["reason"] = row.reason
+        if row.due_at is not None:
+            details["delay"] = row.due_at - ended.ended_at
+        if row.error is not None:
+            details["error_type"] = row.error.type
+            details["traceback"] = row.error.traceback
+        name = EVENT_OF[type(ended.outcome)]
+        self._hooks.observe(JobEvent(name, job.id, job.task, job.attempt, job.request_id, details))

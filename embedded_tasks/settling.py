@@ -1,0 +1,126 @@
+"""An outcome as the store writes it.
+
+What lives here: the one mapping from outcomes to states, counters and times. What does not: the
+writing. Called by the settler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedded_tasks.config import Retention
+from embedded_tasks.events import EventName
+from embedded_tasks.job import (
+    FINISHED,
+    AttemptError,
+    Cancelled,
+    ClaimedJob,
+    Expired,
+    Failed,
+    Held,
+    Interrupted,
+    JobState,
+    Outcome,
+    RetryLater,
+    Settlement,
+    Snoozed,
+    Succeeded,
+)
+
+__all__ = ["EVENT_OF", "Times", "settlement"]
+
+EVENT_OF = {
+    Succeeded: EventName.SUCCEEDED,
+    RetryLater: EventName.RETRY_SCHEDULED,
+    Snoozed: EventName.SNOOZED,
+    Failed: EventName.FAILED,
+    Cancelled: EventName.CANCELLED,
+    Expired: EventName.EXPIRED,
+    Interrupted: EventName.INTERRUPTED,
+    Held: EventName.HELD,
+}
+"""The event that tells of each outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When an attempt started and ended, in seconds since 1970."""
+
+    started_at: float
+    ended_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """What differs from outcome to outcome."""
+
+    state: JobState
+    outcome: str
+    due_at: float | None = None
+    result: str | None = None
+    reason: str | None = None
+    held_for: str | None = None
+    failed: bool = False
+    snoozed: bool = False
+    error: AttemptError | None = None
+
+
+def settlement(
+    job: ClaimedJob, owner: str, outcome: Outcome, times: Times, retention: Retention
+) -> Settlement:
+    """Return what is to be written for an outcome.
+
+    Args:
+        job: The job as it was claimed.
+        owner: The process that attempted it.
+        outcome: What the attempt came to.
+        times: When it started and ended.
+        retention: How long a finished job is kept.
+    """
+    after = _next(outcome, times.ended_at)
+    finished = after.state in FINISHED
+    return Settlement(
+        id=job.id,
+        number=job.attempt,
+        owner=owner,
+        state=after.state,
+        outcome=after.outcome,
+        started_at=times.started_at,
+        ended_at=times.ended_at,
+        due_at=after.due_at,
+        result=after.result,
+        reason=after.reason,
+        held_for=after.held_for,
+        failures=job.failures + after.failed,
+        crashes=job.crashes,
+        snoozes=job.snoozes + after.snoozed,
+        error=after.error,
+        finished_at=times.ended_at if finished else None,
+        prune_at=times.ended_at + retention.keep(after.state) if finished else None,
+        leads=job.leads,
+    )
+
+
+def _next(outcome: Outcome, now: float) -> _Next:
+    match outcome:
+        case Succeeded(result, reason):
+            return _Next(JobState.SUCCEEDED, "succeeded", result=result, reason=reason)
+        case RetryLater(delay, error):
+            why = f"{error.type}: {error.message}"
+            return _Next(
+                JobState.QUEUED, "retry", due_at=now + delay, reason=why, failed=True, error=error
+            )
+        case Snoozed(delay, reason):
+            return _Next(
+                JobState.QUEUED, "snoozed", due_at=now + delay, reason=reason or None, snoozed=True
+            )
+        case Failed(reason, error):
+            return _Next(JobState.FAILED, "failed", reason=reason, failed=True, error=error)
+        case Cancelled(reason):
+            return _Next(JobState.CANCELLED, "cancelled", reason=reason)
+        case Expired(reason, error):
+            return _Next(JobState.EXPIRED, "expired", reason=reason, error=error)
+        case Held(reason, held_for):
+            return _Next(JobState.HELD, "held", reason=reason, held_for=held_for)
+        case Interrupted():
+            return _Next(JobState.QUEUED, "interrupted", reason="The process was stopped.")

@@ -1,0 +1,140 @@
+"""How a function is called: its arity, the types of its parameters, and where its context goes.
+
+What lives here: `Signature`. What does not: names and policy. Used by `task.py` only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
+
+from embedded_tasks.errors import ConfigurationError
+
+__all__ = ["Signature"]
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class Signature:
+    """A function's parameters, without the one that gets the job's context.
+
+    Args:
+        function: The function.
+        context_type: A parameter annotated with this class is filled in at each attempt.
+    """
+
+    def __init__(self, function: Callable[..., Any], context_type: type) -> None:
+        self._function = function
+        self._context: tuple[int, str] | None = None
+        self._validators: dict[str, TypeAdapter[Any]] | None = None
+        try:
+            whole = inspect.signature(function)
+        except (TypeError, ValueError):
+            # Some functions written in C do not tell; then nothing can be checked.
+            self._parameters: inspect.Signature | None = None
+            return
+        parameters = list(whole.parameters.values())
+        for index, parameter in enumerate(parameters):
+            if self._is_context(parameter.annotation, context_type):
+                self._context = (index, parameter.name)
+                del parameters[index]
+                break
+        self._parameters = whole.replace(parameters=parameters)
+        self._plain = self._plain_arity(parameters)
+
+    @staticmethod
+    def _plain_arity(parameters: list[inspect.Parameter]) -> tuple[int, int] | None:
+        """Return how few and how many positional arguments fit, where that is all there is."""
+        if any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters):
+            return None
+        return sum(p.default is p.empty for p in parameters), len(parameters)
+
+    def _is_context(self, annotation: object, context_type: type) -> bool:
+        if isinstance(annotation, str):
+            # Resolved by name: the rest of the annotations need not be resolvable.
+            namespace = getattr(inspect.unwrap(self._function), "__globals__", {})
+            root, *attributes = annotation.split(".")
+            annotation = namespace.get(root)
+            for attribute in attributes:
+                annotation = getattr(annotation, attribute, None)
+        return annotation is context_type
+
+    def problem(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, check_types: bool
+    ) -> str | None:
+        """Return what is wrong with these arguments in words, or None."""
+        if self._parameters is None:
+            return None
+        if not check_types and not kwargs and self._plain is not None:
+            low, high = self._plain
+            if low <= len(args) <= high:
+                return None
+        try:
+            bound = self._parameters.bind(*args, **kwargs)
+        except TypeError as error:
+            return f"{error} (the function takes {self._parameters})"
+        return self._type_problem(bound) if check_types else None
+
+    def with_context(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], context: object
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments with the context in its place."""
+        if self._context is None:
+            return args, kwargs
+        index, name = self._context
+        if len(args) >= index and name not in kwargs:
+            parameter = inspect.signature(self._function).parameters[name]
+            if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+                return (*args[:index], context, *args[index:]), kwargs
+        return args, {**kwargs, name: context}
+
+    def _type_problem(self, bound: inspect.BoundArguments) -> str | None:
+        if self._validators is None:
+            self._validators = self._build_validators()
+        for name, value in bound.arguments.items():
+            validator = self._validators.get(name)
+            if validator is None:
+                continue
+            try:
+                validator.validate_python(value, strict=True)
+            except ValidationError as error:
+                first = error.errors(include_url=False, include_input=False)[0]
+                place = "".join(f"[{part!r}]" for part in first["loc"])
+                return f"argument {name}{place}: {first['msg']}, got {type(value).__name__}"
+        return None
+
+    def _build_validators(self) -> dict[str, TypeAdapter[Any]]:
+        assert self._parameters is not None
+        function = inspect.unwrap(self._function)
+        try:
+            hints = typing.get_type_hints(function, include_extras=True)
+        except Exception as error:
+            raise ConfigurationError(
+                f"the annotations of {function.__qualname__} cannot be resolved: {error}. Import "
+                "what they name at the top of the module, outside TYPE_CHECKING."
+            ) from error
+        return {
+            name: _adapter(hints[name])
+            for name, parameter in self._parameters.parameters.items()
+            if name in hints and hints[name] is not Any and parameter.kind not in _VARIADIC
+        }
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation)
+    except PydanticSchemaGenerationError:
+        # A class that pydantic does not know: an instance of it is what is wanted.
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError as error:
+        raise ConfigurationError(f"{annotation!r} cannot be checked: {error}") from error

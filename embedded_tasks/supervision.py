@@ -1,0 +1,71 @@
+"""Loops that do not die in silence.
+
+What lives here: running a loop again when it fails, and keeping hold of small tasks. What does
+not: the loops. Used by the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+
+__all__ = ["Supervisor"]
+
+_log = structlog.get_logger("embedded_tasks")
+
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 10.0
+
+
+class Supervisor:
+    """Owns loops and small tasks; nothing is left when `close` returns."""
+
+    def __init__(self) -> None:
+        self._loops: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.failures: dict[str, str] = {}
+
+    def loop(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop until it returns; if it fails, log that and run it again after a pause."""
+        self._loops[name] = asyncio.create_task(
+            self._supervise(name, run), name=f"embedded_tasks {name}"
+        )
+
+    async def ended(self, name: str) -> None:
+        """Wait until a loop has returned by itself."""
+        await self._loops[name]
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
+        """Run something once; if it fails, log that."""
+        task = asyncio.create_task(self._guard(name, work), name=f"embedded_tasks {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Cancel what still runs and wait for its end."""
+        running = [*self._loops.values(), *self._tasks]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await run()
+                return
+            except Exception as error:
+                self.failures[name] = repr(error)
+                _log.exception("loop.failed", loop=name, again_after=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _guard(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self.failures[name] = repr(error)
+            _log.exception("background_work.failed", work=name)

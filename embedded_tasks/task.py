@@ -1,0 +1,255 @@
+"""A task: a function with a stable name and a policy, and how it is found again.
+
+What lives here: the `@task` decorator, `Task`, and the `Catalogue` of one runner. What does not:
+any runner; a task never knows one. Used by the actions.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import ModuleType
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+
+from embedded_tasks.config import Policy, TaskOptions, check_label
+from embedded_tasks.context import JobContext
+from embedded_tasks.errors import ArgumentsError, ConfigurationError, UnknownTaskError
+from embedded_tasks.signature import Signature
+
+__all__ = ["Catalogue", "NameResolver", "Task", "TaskMark", "is_async", "task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MARK = "__embedded_task__"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMark:
+    """What `@task` writes onto the function."""
+
+    name: str | None
+    aliases: tuple[str, ...]
+    policy: Policy
+
+
+@overload
+def task(function: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+@overload
+def task(
+    *, name: str | None = None, aliases: tuple[str, ...] = (), **options: Unpack[TaskOptions]
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def task(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    aliases: tuple[str, ...] = (),
+    **options: Unpack[TaskOptions],
+) -> Any:
+    """Give a function a policy, and if wanted a name of its own; it stays a plain function.
+
+    The arguments of a decorated function are checked against its annotations when it is enqueued.
+
+    Args:
+        name: A name that survives moving the function (default: "module:qualname").
+        aliases: Earlier names, whose stored jobs this function runs too.
+        options: The policy; see `Policy` for each option, its unit and its default.
+
+    Raises:
+        ConfigurationError: An option is unknown or can never work.
+
+    Example:
+        ```python
+        from embedded_tasks import task
+
+        @task(max_attempts=5, timeout=30)
+        async def send_invoice(invoice_id: int) -> None: ...
+        ```
+    """
+    names = tuple(check_label("aliases", alias) for alias in aliases)
+    mark = TaskMark(
+        None if name is None else check_label("name", name), names, Policy().with_options(options)
+    )
+
+    def decorate(target: Callable[P, R]) -> Callable[P, R]:
+        if not callable(target):
+            raise ConfigurationError(f"@task on {target!r}: expected a function.")
+        setattr(target, _MARK, mark)
+        return target
+
+    return decorate if function is None else decorate(function)
+
+
+def is_async(function: object) -> bool:
+    """Return whether calling the function gives something to await (as Starlette decides it)."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # the method itself is looked at
+    )
+
+
+@dataclass(frozen=True)
+class Task:
+    """A function as the runner knows it.
+
+    Args:
+        name: The stored name.
+        function: What is called.
+        policy: How its jobs are tried.
+        decorated: Whether `@task` marks it, so that argument types are checked.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    policy: Policy
+    decorated: bool
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether the function runs on the event loop and not in a thread."""
+        return is_async(self.function)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """How the function is called."""
+        return Signature(self.function, JobContext)
+
+    def check_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Refuse arguments that do not fit; for decorated tasks their types as well.
+
+        Raises:
+            ArgumentsError: What does not fit, and where.
+        """
+        problem = self.signature.problem(args, kwargs, check_types=self.decorated)
+        if problem:
+            raise ArgumentsError(self.name, problem)
+
+    def call_with(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], context: JobContext
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments with the context put in where the function wants it."""
+        return self.signature.with_context(args, kwargs, context)
+
+
+class _Target(Protocol):
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class NameResolver(Protocol):
+    """Finds names of functions and functions of names, inside known packages."""
+
+    def target_of(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the stored name of a callable, and the arguments that belong to it."""
+        ...
+
+    def resolve(self, name: str) -> object:
+        """Return what a name stands for."""
+        ...
+
+    def knows(self, module_name: str) -> bool:
+        """Return whether a module belongs to a known package."""
+        ...
+
+
+class Catalogue:
+    """The tasks of one runner: by function when one is enqueued, by name when one is attempted.
+
+    Args:
+        names: Resolves names inside known packages.
+    """
+
+    def __init__(self, names: NameResolver) -> None:
+        self._names = names
+        self._by_path: dict[str, Task] = {}
+        self._given: dict[str, str] = {}
+        self._scanned = 0
+
+    def of(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Task, tuple[Any, ...], dict[str, Any]]:
+        """Return the task of a callable, and the arguments to store with it.
+
+        Raises:
+            TypeError: It is not callable.
+            NotDurableError: It has no name that leads back to it.
+        """
+        target = self._names.target_of(func, args, kwargs)
+        found = self._by_path.get(target.name)
+        function = self._names.resolve(target.name)
+        if found is None or found.function is not function:
+            found = self._by_path[target.name] = self._task(target.name, function)
+            if found.name != target.name:
+                self._give(found.name, target.name)
+        return found, target.args, target.kwargs
+
+    def find(self, name: str) -> Task:
+        """Return the task of a stored name.
+
+        Raises:
+            UnknownTaskError: This code has no such task.
+        """
+        path = self._given.get(name)
+        if path is None and ":" not in name:
+            self._scan()
+            path = self._given.get(name)
+        if path is None and ":" not in name:
+            raise UnknownTaskError(name, "no loaded module of a known package has a task named so")
+        try:
+            function = self._names.resolve(path or name)
+        except UnknownTaskError:
+            self._scan()
+            if name not in self._given:
+                raise
+            function = self._names.resolve(self._given[name])
+        return self._task(path or name, function)
+
+    def runs_on_loop(self, name: str) -> bool | None:
+        """Return whether a task's function is async, or None where this code does not have it."""
+        try:
+            return self.find(name).is_async
+        except UnknownTaskError:
+            return None
+
+    def _task(self, path: str, function: object) -> Task:
+        if not callable(function):
+            raise UnknownTaskError(path, "it is not a function")
+        mark = getattr(function, _MARK, None)
+        if not isinstance(mark, TaskMark):
+            return Task(path, function, Policy(), decorated=False)
+        return Task(mark.name or path, function, mark.policy, decorated=True)
+
+    def _scan(self) -> None:
+        """Look for given names and aliases in the loaded modules of known packages."""
+        modules = list(sys.modules.items())
+        if len(modules) == self._scanned:
+            return
+        self._scanned = len(modules)
+        for module_name, module in modules:
+            # Some programs put None or an object of their own there.
+            if type(module).__name__ == "module" and self._names.knows(module_name):
+                self._scan_module(module_name, module)
+
+    def _scan_module(self, module_name: str, module: ModuleType) -> None:
+        for attribute, value in list(vars(module).items()):
+            mark = getattr(value, _MARK, None) if inspect.isfunction(value) else None
+            if isinstance(mark, TaskMark) and value.__module__ == module_name:
+                path = f"{module_name}:{attribute}"
+                for name in (mark.name, *mark.aliases):
+                    if name is not None:
+                        self._give(name, path)
+
+    def _give(self, name: str, path: str) -> None:
+        before = self._given.setdefault(name, path)
+        if before != path:
+            raise ConfigurationError(
+                f"the task name {name!r} is used twice: by {before} and by {path}."
+            )

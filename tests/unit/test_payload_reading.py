@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, make_dataclass
 from enum import Enum, Flag
 from typing import Any, Self
 
+import pydantic
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model
 
@@ -153,6 +154,10 @@ def test_fields_lost_and_gained_without_default_are_named(old: Any, new: Any) ->
     assert "held" in str(caught.value)
 
 
+@pytest.mark.skipif(
+    not hasattr(pydantic.fields.FieldInfo, "default_factory_takes_validated_data"),
+    reason="default factories see the other values since pydantic 2.10",
+)
 def test_a_default_factory_may_look_at_the_stored_values() -> None:
     class New(BaseModel):
         a: int
@@ -161,6 +166,17 @@ def test_a_default_factory_may_look_at_the_stored_values() -> None:
     old = model(a=(int, ...))
     back = decode(stored(old(a=1), Thing=old), Code(Thing=New))
     assert back == New(a=1, b=2)
+
+
+def broken_default() -> int:
+    raise ZeroDivisionError
+
+
+def test_a_default_that_fails_is_told_from_a_damaged_text() -> None:
+    old, new = model(a=(int, ...)), data("a", ("b", int, field(default_factory=broken_default)))
+    text = stored(old(a=1), Thing=old).replace('"model"', '"dataclass"')
+    with pytest.raises(PayloadError, match="new field 'b' of app:Thing failed: ZeroDivision"):
+        decode(text, Code(Thing=new))
 
 
 class Private(BaseModel):

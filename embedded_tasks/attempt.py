@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable
-from contextvars import Context
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -20,7 +19,7 @@ import structlog
 
 from embedded_tasks.clock import Clock, Timer
 from embedded_tasks.config import Policy
-from embedded_tasks.context import JobCancelled, JobContext
+from embedded_tasks.context import JobCancelled, JobContext, Original
 from embedded_tasks.engine import LoopCall, ThreadCall, Threads, start_on_loop
 from embedded_tasks.errors import (
     EmbeddedTasksError,
@@ -45,7 +44,7 @@ from embedded_tasks.job import (
 from embedded_tasks.retry import Retry, Snooze, delay_before_retry
 from embedded_tasks.task import Task
 
-__all__ = ["Attempt", "Original", "Ports", "Stop"]
+__all__ = ["Attempt", "Ports", "Stop"]
 
 
 class Stop(StrEnum):
@@ -55,15 +54,6 @@ class Stop(StrEnum):
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     SHUTDOWN = "shutdown"
-
-
-@dataclass(frozen=True, slots=True)
-class Original:
-    """The very objects of a call, for the first attempt in the process that reserved the job."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    context: Context
 
 
 class Codec(Protocol):

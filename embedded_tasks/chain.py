@@ -12,8 +12,8 @@ from typing import Protocol
 
 import structlog
 
-from embedded_tasks.attempt import Original
 from embedded_tasks.clock import Clock
+from embedded_tasks.context import Original
 from embedded_tasks.enqueue import Reserved
 from embedded_tasks.errors import StoreError
 from embedded_tasks.job import ClaimedJob, Failed, Outcome

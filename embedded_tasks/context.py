@@ -1,15 +1,18 @@
 """What a running task can know and say about its own job.
 
-What lives here: `JobContext`, given to a function that has a parameter annotated with it. What
-does not: anything that is stored. Built by `attempt.py`.
+What lives here: `JobContext`, given to a function that has a parameter annotated with it, and
+`Original`, the objects of the call itself. What does not: anything that is stored. Used by the
+actions.
 """
 
 from __future__ import annotations
 
 import threading
+from contextvars import Context
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["JobCancelled", "JobContext"]
+__all__ = ["JobCancelled", "JobContext", "Original"]
 
 
 class JobCancelled(Exception):
@@ -62,3 +65,12 @@ class JobContext:
     def stop(self) -> None:
         """Tell the function to stop; called by the worker."""
         self._stopped.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The very objects of a call, for the first attempt in the process that reserved the job."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    context: Context

@@ -12,10 +12,10 @@ from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from embedded_tasks.attempt import Original
 from embedded_tasks.clock import Clock, seconds
 from embedded_tasks.codec import Codec
 from embedded_tasks.config import JobOptions, Policy, TaskOptions
+from embedded_tasks.context import Original
 from embedded_tasks.errors import ConfigurationError
 from embedded_tasks.ids import IdMaker
 from embedded_tasks.job import ClaimedJob, JobState, NewJob

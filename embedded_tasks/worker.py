@@ -15,8 +15,9 @@ from uuid import UUID
 
 import structlog
 
-from embedded_tasks.attempt import Attempt, Original, Ports, Stop
+from embedded_tasks.attempt import Attempt, Ports, Stop
 from embedded_tasks.clock import Timer
+from embedded_tasks.context import Original
 from embedded_tasks.errors import StoreError
 from embedded_tasks.job import ClaimedJob, Outcome, RetryLater
 from embedded_tasks.known_tasks import KnownTasks

@@ -254,7 +254,7 @@ class Attempt:
                 if after is None
                 else after
             )
-        except Exception as broken:
+        except Exception as broken:  # noqa: BLE001  # a user's function may raise anything
             return Failed(f"the backoff of {self.job.task} failed: {broken!r}", error)
         finish_by = self.job.finish_by
         if finish_by is not None and self._ports.clock.now() + delay >= finish_by:

@@ -246,7 +246,7 @@ class RequestBatch:
             raise error
 
     async def request_ended(self) -> None:
-        """Start what is stored; in test mode, also wait for it and raise its error as plain does."""
+        """Start what is stored; in test mode, wait for it too and raise its error, as plain does."""
         if in_test_mode():
             await self._first_attempts()
         else:

@@ -190,6 +190,7 @@ class FrontDoor:
         store: Store,
         owner: str,
         clock: Clock,
+        *,
         slots: SlotPort,
         stored: Callable[[float], None],
     ) -> None:

@@ -28,11 +28,11 @@ def describe(error: BaseException) -> AttemptError:
     """Return an error as text: class, message, traceback, each with a limit."""
     try:
         message = str(error)
-    except Exception as broken:
+    except Exception as broken:  # noqa: BLE001  # a user's __str__ may raise anything
         message = f"<its message cannot be shown: {type(broken).__name__}>"
     try:
         lines = traceback.format_exception(error)
-    except Exception:
+    except Exception:  # noqa: BLE001  # as above
         lines = ["<its traceback cannot be shown>"]
     text = "".join(lines)
     if len(text) > _LONGEST_TRACEBACK:

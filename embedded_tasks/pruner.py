@@ -63,7 +63,7 @@ class Pruner:
                 self._sleep(60.0)
 
     async def _prune(self) -> None:
-        while await self._store.prune(self._clock.now()):
+        while await self._store.prune(self._clock.now()):  # noqa: ASYNC110  # nothing is polled
             # Writers come in between two batches.
             await asyncio.sleep(0)
         when = await self._store.read.next_prune()

@@ -64,6 +64,7 @@ class Recoverer:
         folder: Path,
         owner: str,
         clock: Clock,
+        *,
         retention: Retention,
         observe: Observer,
     ) -> None:

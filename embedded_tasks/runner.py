@@ -86,7 +86,8 @@ class Runner(Enqueuer):
         self._pid = 0
         self._own_folder: str | None = None
         self.non_durable = 0
-        self._opened: list[AsyncExitStack | ExitStack] = []
+        self._opened: list[AsyncExitStack] = []
+        self._opened_in_thread: list[ExitStack] = []
 
     # Starting and stopping.
 
@@ -138,7 +139,7 @@ class Runner(Enqueuer):
         finally:
             await session.end_work()
 
-    def lifespan(self, app: object = None) -> AbstractAsyncContextManager[Self]:
+    def lifespan(self, _app: object = None) -> AbstractAsyncContextManager[Self]:
         """Return a lifespan that runs the runner, for wiring by hand.
 
         Example:
@@ -158,15 +159,13 @@ class Runner(Enqueuer):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        stack = self._opened.pop()
-        assert isinstance(stack, AsyncExitStack)
-        await stack.aclose()
+        await self._opened.pop().aclose()
 
     def __enter__(self) -> Self:
         stack = ExitStack()
         portal = stack.enter_context(start_blocking_portal("asyncio"))
         stack.enter_context(portal.wrap_async_context_manager(self.open()))
-        self._opened.append(stack)
+        self._opened_in_thread.append(stack)
         return self
 
     def __exit__(
@@ -175,9 +174,7 @@ class Runner(Enqueuer):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        stack = self._opened.pop()
-        assert isinstance(stack, ExitStack)
-        stack.close()
+        self._opened_in_thread.pop().close()
 
     async def _start(self, run_jobs: bool) -> None:
         path, folder = self._place()

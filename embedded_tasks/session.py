@@ -155,8 +155,8 @@ class Session:
             owner,
             self.process_file,
             parts.clock,
-            settings.retention,
-            SettlerHooks(self._settled, self._stored, self.observe),
+            retention=settings.retention,
+            hooks=SettlerHooks(self._settled, self._stored, self.observe),
         )
         ports = Ports(
             find=parts.catalogue.find,
@@ -168,13 +168,20 @@ class Session:
         )
         sizes = (settings.concurrency, settings.sync_concurrency) if self.runs_jobs else (0, 0)
         hooks = WorkerHooks(self._attempt_ended, self._ended_elsewhere, self._stuck)
-        self.worker = Worker(store, owner, self.tasks, ports, self.process_file, sizes, hooks)
+        self.worker = Worker(
+            store, owner, self.tasks, ports, marks=self.process_file, sizes=sizes, hooks=hooks
+        )
         self.chains = Chains(self.worker, store, owner, parts.clock, self._stored)
         self.front_door = FrontDoor(
-            parts.drafting, store, owner, parts.clock, self.worker, self._stored
+            parts.drafting, store, owner, parts.clock, slots=self.worker, stored=self._stored
         )
         self.recoverer = Recoverer(
-            store, self._folder, owner, parts.clock, settings.retention, self.observe
+            store,
+            self._folder,
+            owner,
+            parts.clock,
+            retention=settings.retention,
+            observe=self.observe,
         )
         keeps = [settings.retention.keep(s) for s in ("succeeded", "failed", "cancelled")]
         self.pruner = Pruner(store, parts.clock, min(keeps))
@@ -238,7 +245,7 @@ class Session:
         for observer in self._observers:
             try:
                 observer(event)
-            except Exception:
+            except Exception:  # noqa: BLE001  # an observer is anybody's code
                 _log.exception("observer.failed", event_name=event.name.value)
 
     # Who is told of what.

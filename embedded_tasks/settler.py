@@ -81,6 +81,7 @@ class Settler:
         owner: str,
         marks: Marks,
         clock: Clock,
+        *,
         retention: Retention,
         hooks: SettlerHooks,
     ) -> None:

@@ -100,7 +100,7 @@ class Signature:
 
     def _type_problem(self, bound: inspect.BoundArguments) -> str | None:
         if self._validators is None:
-            self._validators = self._build_validators()
+            self._validators = self._build_validators(bound.signature.parameters)
         for name, value in bound.arguments.items():
             validator = self._validators.get(name)
             if validator is None:
@@ -113,8 +113,9 @@ class Signature:
                 return f"argument {name}{place}: {first['msg']}, got {type(value).__name__}"
         return None
 
-    def _build_validators(self) -> dict[str, TypeAdapter[Any]]:
-        assert self._parameters is not None
+    def _build_validators(
+        self, parameters: Mapping[str, inspect.Parameter]
+    ) -> dict[str, TypeAdapter[Any]]:
         function = inspect.unwrap(self._function)
         try:
             hints = typing.get_type_hints(function, include_extras=True)
@@ -125,7 +126,7 @@ class Signature:
             ) from error
         return {
             name: _adapter(hints[name])
-            for name, parameter in self._parameters.parameters.items()
+            for name, parameter in parameters.items()
             if name in hints and hints[name] is not Any and parameter.kind not in _VARIADIC
         }
 

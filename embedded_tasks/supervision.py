@@ -57,7 +57,7 @@ class Supervisor:
             try:
                 await run()
                 return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # it must not die in silence
                 self.failures[name] = repr(error)
                 _log.exception("loop.failed", loop=name, again_after=pause)
             await asyncio.sleep(pause)
@@ -66,6 +66,6 @@ class Supervisor:
     async def _guard(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
         try:
             await work
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # as above
             self.failures[name] = repr(error)
             _log.exception("background_work.failed", work=name)

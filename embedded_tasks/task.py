@@ -59,6 +59,7 @@ def task(
     The arguments of a decorated function are checked against its annotations when it is enqueued.
 
     Args:
+        function: The function.
         name: A name that survives moving the function (default: "module:qualname").
         aliases: Earlier names, whose stored jobs this function runs too.
         options: The policy; see `Policy` for each option, its unit and its default.
@@ -136,12 +137,6 @@ class Task:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments with the context put in where the function wants it."""
         return self.signature.with_context(args, kwargs, context)
-
-
-class _Target(Protocol):
-    name: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
 
 
 class NameResolver(Protocol):

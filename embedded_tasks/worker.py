@@ -110,6 +110,7 @@ class Worker:
         owner: str,
         tasks: KnownTasks,
         ports: Ports,
+        *,
         marks: Marks,
         sizes: tuple[int, int],
         hooks: WorkerHooks,

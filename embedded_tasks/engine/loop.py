@@ -73,7 +73,7 @@ def start_on_loop(
             return
         error = task.exception()
         if isinstance(error, _Exited):
-            error = error.exit
+            error = error.cause
         if error is not None:
             done(None, error)
         else:
@@ -84,6 +84,6 @@ def start_on_loop(
 
 
 class _Exited(Exception):
-    def __init__(self, exit: SystemExit) -> None:
-        self.exit = exit
-        super().__init__(str(exit))
+    def __init__(self, cause: SystemExit) -> None:
+        self.cause = cause
+        super().__init__(str(cause))

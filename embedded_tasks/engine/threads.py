@@ -97,7 +97,7 @@ class Threads:
             value, error = None, None
             try:
                 value = call.work()
-            except BaseException as raised:
+            except BaseException as raised:  # noqa: BLE001  # handed on to whoever waits
                 error = raised
             call.ident = None
             self._deliver(call, value, error)

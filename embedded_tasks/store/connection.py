@@ -59,8 +59,7 @@ class Connection(aiosqlite.Connection):
 
     async def open(self) -> None:
         """Start the connection's thread and open the file in it."""
-        opened = await self
-        assert opened is self
+        _ = await self
 
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Call `work` with the plain connection in the connection's thread.

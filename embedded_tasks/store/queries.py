@@ -15,10 +15,10 @@ _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
 def parse_queries(text: str) -> dict[str, str]:
-    """Return the statements of a text by name.
+    r"""Return the statements of a text by name.
 
     Example:
-        `parse_queries("-- name: one\\nSELECT 1;")` is `{"one": "SELECT 1"}`
+        `parse_queries("-- name: one\nSELECT 1;")` is `{"one": "SELECT 1"}`
     """
     parts = _NAME.split(text)[1:]
     queries: dict[str, str] = {}

@@ -133,7 +133,7 @@ class Store:
         if self._read_connection is not self._connection:
             await self._read_connection.close()
         # The last connection checkpoints as it closes: not while a sibling can commit.
-        await self._connection.run(lambda connection: self._lock.acquire())
+        await self._connection.run(lambda _: self._lock.acquire())
         try:
             await self._connection.close()
         finally:

@@ -160,7 +160,7 @@ class Writer:
             outcomes = await self._connection.run(partial(self._together, batch))
         except sqlite3.Error as error:
             outcomes = await self._after_failure(batch, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # told to everybody who waits
             outcomes = [error] * len(batch)
         self.commits += 1
         for operation, outcome in zip(batch, outcomes, strict=True):

@@ -76,9 +76,15 @@ class Chains:
         self._releasing: asyncio.Task[None] | None = None
         self._chains: set[asyncio.Task[BaseException | None]] = set()
         self._closing = False
+        self._expected: set[str] = set()
+
+    def expect(self, jobs: Sequence[Reserved]) -> None:
+        """Remember jobs whose request has not ended yet."""
+        self._expected.update(reserved.job.id for reserved in jobs)
 
     def start(self, jobs: Sequence[Reserved]) -> None:
         """Start these jobs in their order; the request has ended."""
+        jobs = self._still_here(jobs)
         if not jobs:
             return
         if self._closing or not self._worker.take_slot(jobs[0].is_async):
@@ -94,6 +100,7 @@ class Chains:
         Returns:
             The first error that will not be retried, if there was one.
         """
+        jobs = self._still_here(jobs)
         if not jobs:
             return None
         return await asyncio.shield(self._follow(jobs, has_slot=False, stay=True))
@@ -101,11 +108,20 @@ class Chains:
     async def close(self) -> None:
         """Start no more, and give what has not started to everybody."""
         self._closing = True
+        # Requests that have not ended: their jobs have not started, and others may have them.
+        self._release(list(self._expected))
+        self._expected.clear()
         for chain in self._chains:
             chain.cancel()
         await asyncio.gather(*self._chains, return_exceptions=True)
         while self._releasing is not None:
             await self._releasing
+
+    def _still_here(self, jobs: Sequence[Reserved]) -> list[Reserved]:
+        """Return the jobs that were not given away when the work ended before their request."""
+        here = [reserved for reserved in jobs if reserved.job.id in self._expected]
+        self._expected.difference_update(reserved.job.id for reserved in here)
+        return here
 
     def _follow(
         self, jobs: Sequence[Reserved], *, has_slot: bool, stay: bool
@@ -163,7 +179,7 @@ class Chains:
     def _release(self, ids: list[str]) -> None:
         """Give jobs to everybody; what comes while one batch is written goes into the next."""
         self._to_release += ids
-        if self._releasing is None:
+        if self._to_release and self._releasing is None:
             self._releasing = asyncio.create_task(self._write_releases())
 
     async def _write_releases(self) -> None:

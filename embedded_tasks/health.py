@@ -53,9 +53,9 @@ async def health_of(session: Session) -> Health:
         problems.append(
             "The process file was removed: siblings take this process for dead. Restart it."
         )
-    if session.worker.lingering:
+    if session.running.lingering:
         problems.append(
-            f"{session.worker.lingering} functions ignore that they were stopped and still run. "
+            f"{session.running.lingering} functions ignore that they were stopped and still run. "
             "Let them look at JobContext.stopping, or restart the app."
         )
     for process, why in session.recovered.undecided.items():
@@ -67,9 +67,9 @@ async def health_of(session: Session) -> Health:
         ok=not problems,
         problems=problems,
         process=session.process_id,
-        running=session.worker.running,
+        running=len(session.running),
         slots=session.worker.sizes(),
-        stuck=session.worker.lingering,
+        stuck=session.running.lingering,
         processes=sorted(session.peers.ids),
         unknown_tasks=sorted(session.tasks.unknown.values()),
         recovered=session.recovered.recovered,

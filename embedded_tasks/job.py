@@ -12,6 +12,8 @@ from enum import StrEnum
 
 __all__ = [
     "FINISHED",
+    "MAX_CRASHES",
+    "SUSPECT_AFTER",
     "TRANSITIONS",
     "AttemptError",
     "AttemptRecord",
@@ -77,6 +79,7 @@ _Q, _R, _H = JobState.QUEUED, JobState.RUNNING, JobState.HELD
 TRANSITIONS: Mapping[str, frozenset[tuple[JobState | None, JobState]]] = {
     "insert": frozenset({(None, _Q), (None, _R)}),
     "claim": frozenset({(_Q, _R)}),
+    "claim_suspect": frozenset({(_Q, _R)}),
     "begin": frozenset({(_Q, _R)}),
     "release": frozenset({(_R, _Q), (_Q, _Q)}),
     "settle": frozenset({(_R, _Q), (_R, _H)} | {(_R, state) for state in FINISHED}),
@@ -88,6 +91,13 @@ TRANSITIONS: Mapping[str, frozenset[tuple[JobState | None, JobState]]] = {
     "unhold": frozenset({(_H, _Q)}),
 }
 """Every named query that changes a state, and from which state to which it may go."""
+
+
+SUSPECT_AFTER = 2
+"""A job whose process died this often while it ran is a suspect: no other suspect beside it."""
+
+MAX_CRASHES = 4
+"""A job whose process died this often while it ran is held."""
 
 
 def shown_state(state: JobState, due_at: float, attempt: int, now: float) -> ShownState:

@@ -15,16 +15,13 @@ import structlog
 from embedded_tasks.clock import Clock
 from embedded_tasks.config import Retention
 from embedded_tasks.events import EventName, JobEvent, Observer
-from embedded_tasks.job import JobState
+from embedded_tasks.job import MAX_CRASHES, SUSPECT_AFTER, JobState
 from embedded_tasks.processes import INTERRUPTED, TIMED_OUT, Corpse, list_processes, probe
 from embedded_tasks.store import OwnedJob, Recovery, Store
 
-__all__ = ["MAX_CRASHES", "Recoverer", "RecoveryReport"]
+__all__ = ["Recoverer", "RecoveryReport"]
 
 _log = structlog.get_logger("embedded_tasks")
-
-MAX_CRASHES = 4
-"""A job whose process died this often while it ran is held, whatever its policy says."""
 
 
 @dataclass(slots=True)
@@ -94,7 +91,7 @@ class Recoverer:
             owned = await self._store.read.owned(process_id)
             unstarted = [job for job in owned if not _may_have_started(job, corpse)]
             rest = [job for job in owned if _may_have_started(job, corpse)]
-            decided = [self._decide(job, corpse) for job in rest]
+            decided = self._decide_all(rest, corpse)
             await self._store.recover(process_id, [job.id for job in unstarted], decided)
             corpse.remove()
         report.processes.append(process_id)
@@ -103,26 +100,35 @@ class Recoverer:
         report.failed += [row.id for row in decided if row.state is JobState.FAILED]
         self._tell(rest, decided)
 
-    def _decide(self, job: OwnedJob, corpse: Corpse) -> Recovery:
+    def _decide_all(self, jobs: list[OwnedJob], corpse: Corpse) -> list[Recovery]:
+        """A suspect runs with no other suspect beside it: its process's death is laid on it."""
+        suspected = any(job.crashes >= SUSPECT_AFTER for job in jobs)
+        return [
+            self._decide(job, corpse, charged=not suspected or job.crashes >= SUSPECT_AFTER)
+            for job in jobs
+        ]
+
+    def _decide(self, job: OwnedJob, corpse: Corpse, *, charged: bool) -> Recovery:
         flags = _flags(job, corpse)
         if flags & INTERRUPTED:
             return self._row(job, corpse, JobState.QUEUED, "interrupted", None, crashed=False)
         if flags & TIMED_OUT:
             return self._row(job, corpse, JobState.QUEUED, "timed out", None, crashed=False)
         certain = corpse.readable and corpse.same_boot
+        charged = charged and certain
         reason = (
             f"Its process (pid {corpse.pid}) died while it ran."
             if certain
             else "Its process ended, perhaps with the machine; the job may have started."
         )
         if job.on_crash == "hold":
-            return self._row(job, corpse, JobState.HELD, "crashed", reason, crashed=certain)
+            return self._row(job, corpse, JobState.HELD, "crashed", reason, crashed=charged)
         if job.on_crash == "fail":
-            return self._row(job, corpse, JobState.FAILED, "crashed", reason, crashed=certain)
-        if certain and job.crashes + 1 >= MAX_CRASHES:
+            return self._row(job, corpse, JobState.FAILED, "crashed", reason, crashed=charged)
+        if charged and job.crashes + 1 >= MAX_CRASHES:
             reason += f" That was the {job.crashes + 1}th time: it may be what kills the process."
             return self._row(job, corpse, JobState.HELD, "crashed", reason, crashed=True)
-        return self._row(job, corpse, JobState.QUEUED, "crashed", reason, crashed=certain)
+        return self._row(job, corpse, JobState.QUEUED, "crashed", reason, crashed=charged)
 
     def _row(
         self,

@@ -116,6 +116,11 @@ class Runner(Enqueuer):
         """
         self._users += 1
         try:
+            if self._session is not None and run_jobs and not self._session.may_run_jobs:
+                raise ConfigurationError(
+                    "the runner is open already, and only to enqueue. Open it once, with "
+                    "runner.open(run_jobs=True) or by the app's lifespan."
+                )
             if self._session is None:
                 await self._start(run_jobs)
                 if start_work:
@@ -179,11 +184,10 @@ class Runner(Enqueuer):
     async def _start(self, run_jobs: bool) -> None:
         path, folder = self._place()
         process_id = UUID(self._new_id()).hex
-        runs = run_jobs and bool(self.settings.concurrency or self.settings.sync_concurrency)
         parts = Parts(
             self.settings, self._catalogue, self._codec, self._drafting, self._clock, Random()
         )
-        session = Session(parts, path, folder, process_id, runs_jobs=runs)
+        session = Session(parts, path, folder, process_id, may_run_jobs=run_jobs)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._pid = os.getpid()
@@ -270,16 +274,20 @@ class Runner(Enqueuer):
         self, drafts: Sequence[tuple[Draft, Context]], origin: Origin
     ) -> list[Reserved]:
         """Store the jobs of a request in one transaction, owned by this process."""
-        return await self.session("add_task").front_door.reserve(drafts, origin)
+        session = self.session("add_task")
+        reserved = await session.front_door.reserve(drafts, origin)
+        session.chains.expect(reserved)
+        return reserved
 
     def start_reserved(self, jobs: Sequence[Reserved]) -> None:
         """Start the jobs of a request that has ended."""
-        if jobs:
-            self.session("add_task").chains.start(jobs)
+        # Without a session the work has ended before the request, and the jobs were given away.
+        if self._session is not None:
+            self._session.chains.start(jobs)
 
     async def run_reserved(self, jobs: Sequence[Reserved]) -> BaseException | None:
         """Run jobs of a request here; return the first error that is not retried."""
-        return await self.session("add_task").chains.run(jobs) if jobs else None
+        return await self._session.chains.run(jobs) if self._session is not None else None
 
     def count_non_durable(self) -> None:
         """Count a task that runs in its request because it cannot be stored."""
@@ -353,7 +361,7 @@ class Runner(Enqueuer):
         if answer == "unchanged" or owner is None:
             return CancelAnswer.FINISHED
         if owner == session.process_id:
-            can_stop = session.worker.cancel(job_id, reason)
+            can_stop = session.running.cancel(job_id, reason)
         else:
             session.peers.send(owner, Kind.CANCEL)
             can_stop = self._catalogue.runs_on_loop(record.task)

@@ -28,6 +28,7 @@ from embedded_tasks.logs import LogObserver
 from embedded_tasks.processes import Kind, Mailbox, Peers, ProcessFile, WritersLock
 from embedded_tasks.pruner import Pruner
 from embedded_tasks.recovery import Recoverer, RecoveryReport
+from embedded_tasks.running import Running, RunningHooks
 from embedded_tasks.settings import Settings
 from embedded_tasks.settler import Ended, Settler, SettlerHooks
 from embedded_tasks.store import Store, StoreSettings
@@ -39,6 +40,8 @@ from embedded_tasks.worker import Worker, WorkerHooks
 __all__ = ["Parts", "Session"]
 
 _log = structlog.get_logger("embedded_tasks")
+
+_OVERFLOW_EVERY = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +73,21 @@ class Session:
         path: The database file (in test mode a private one), or ":memory:".
         folder: The folder of the process files.
         process_id: The id of this run, 32 hexadecimal characters.
-        runs_jobs: Whether jobs are attempted here, or only enqueued.
+        may_run_jobs: Whether jobs are attempted here, or only enqueued.
     """
 
     def __init__(
-        self, parts: Parts, path: str, folder: Path, process_id: str, *, runs_jobs: bool
+        self, parts: Parts, path: str, folder: Path, process_id: str, *, may_run_jobs: bool
     ) -> None:
         self.parts = parts
         self.process_id = process_id
-        self.runs_jobs = runs_jobs
+        self.may_run_jobs = may_run_jobs
+        slots = parts.settings.concurrency + parts.settings.sync_concurrency
+        self.runs_jobs = may_run_jobs and slots > 0
         self.recovered = RecoveryReport()
         self.expired_at_start = 0
         self._works = False
+        self._overflowed = -_OVERFLOW_EVERY
         self._ended = False
         self._path = path
         self._folder = folder
@@ -167,9 +173,12 @@ class Session:
             patience=settings.cancel_patience,
         )
         sizes = (settings.concurrency, settings.sync_concurrency) if self.runs_jobs else (0, 0)
-        hooks = WorkerHooks(self._attempt_ended, self._ended_elsewhere, self._stuck)
+        self.running = Running(
+            ports, self.process_file, RunningHooks(self._attempt_ended, self._stuck)
+        )
+        hooks = WorkerHooks(self._ended_elsewhere, self._overflow)
         self.worker = Worker(
-            store, owner, self.tasks, ports, marks=self.process_file, sizes=sizes, hooks=hooks
+            store, owner, self.tasks, ports, running=self.running, sizes=sizes, hooks=hooks
         )
         self.chains = Chains(self.worker, store, owner, parts.clock, self._stored)
         self.front_door = FrontDoor(
@@ -213,6 +222,8 @@ class Session:
         if not self._ended:
             self._ended = True
             await self.worker.stop(self.parts.settings.shutdown_grace)
+            if self._works:
+                await self.supervisor.ended("worker")
             await self.chains.close()
 
     async def stop(self) -> None:
@@ -220,7 +231,7 @@ class Session:
         await self.end_work()
         self.settler.close()
         await self.supervisor.ended("settler")
-        if self.worker.still_runs():
+        if len(self.running) + self.running.lingering:
             # Threads that cannot be stopped: the lock goes with the process, and recovery refunds.
             self.process_file.keep_until_exit()
             self.mailbox.keep_until_exit()
@@ -228,7 +239,11 @@ class Session:
             await self.store.remove_process(self.process_id)
         self.peers.broadcast(Kind.WORK)
         await self._stack.aclose()
-        _log.info("runner.stopped", file=self._path, still_running=self.worker.still_runs())
+        _log.info(
+            "runner.stopped",
+            file=self._path,
+            still_running=(len(self.running) + self.running.lingering),
+        )
 
     def cancelled(self, job_id: str) -> None:
         """A waiting job was cancelled from here."""
@@ -268,6 +283,13 @@ class Session:
         if not self.runs_jobs or self.worker.is_full():
             self.peers.broadcast(Kind.WORK)
 
+    def _overflow(self) -> None:
+        """More is due than this process has slots for; siblings hear of it, though not too often."""
+        now = self.parts.clock.monotonic()
+        if now - self._overflowed >= _OVERFLOW_EVERY:
+            self._overflowed = now
+            self.peers.broadcast(Kind.WORK)
+
     def _stuck(self, attempt: Attempt) -> None:
         job = attempt.job
         details = {"reason": "its function ignores that it was stopped and still runs"}
@@ -291,7 +313,7 @@ class Session:
 
     async def _cancel_requested(self) -> None:
         for job_id, reason in await self.store.read.cancel_requests(self.process_id):
-            self.worker.cancel(job_id, reason)
+            self.running.cancel(job_id, reason)
 
     def _hint(self, peer: str) -> None:
         self.supervisor.spawn("recover", self._recover(peer))

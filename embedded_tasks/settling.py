@@ -12,6 +12,7 @@ from embedded_tasks.config import Retention
 from embedded_tasks.events import EventName
 from embedded_tasks.job import (
     FINISHED,
+    SUSPECT_AFTER,
     AttemptError,
     Cancelled,
     ClaimedJob,
@@ -92,7 +93,8 @@ def settlement(
         reason=after.reason,
         held_for=after.held_for,
         failures=job.failures + after.failed,
-        crashes=job.crashes,
+        # A suspect that came to an end is acquitted.
+        crashes=job.crashes if job.crashes < SUSPECT_AFTER else 0,
         snoozes=job.snoozes + after.snoozed,
         error=after.error,
         finished_at=times.ended_at if finished else None,

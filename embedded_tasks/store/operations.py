@@ -62,6 +62,7 @@ class Claim:
         wanted: Task numbers, and how many of their jobs.
         names: The names of those tasks by number.
         seen: The highest task number that this process has looked at.
+        suspects: Whether a suspect may be among them; a process runs one at a time.
     """
 
     owner: str
@@ -69,6 +70,7 @@ class Claim:
     wanted: Sequence[tuple[Sequence[int], int]]
     names: Mapping[int, str]
     seen: int
+    suspects: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +162,18 @@ class Jobs:
         new_tasks = connection.execute(QUERIES["task_names"], {"after": claim.seen}).fetchall()
         jobs: list[sqlite3.Row] = []
         wake_at = [connection.execute(QUERIES["next_expiry"]).fetchone()[0]]
+        suspects = claim.suspects
         for tasks, limit in claim.wanted:
             text = json.dumps(tasks)
-            taken = connection.execute(
-                QUERIES["claim"],
-                {"owner": claim.owner, "now": claim.now, "tasks": text, "limit": limit},
-            ).fetchall()
+            asked = {"owner": claim.owner, "now": claim.now, "tasks": text}
+            taken: list[sqlite3.Row] = []
+            if suspects:
+                taken = connection.execute(QUERIES["claim_suspect"], asked).fetchall()
+                suspects = not taken
+            if suspects:
+                wake_at.append(connection.execute(QUERIES["next_suspect"], asked).fetchone()[0])
+            rest = asked | {"limit": limit - len(taken)}
+            taken += connection.execute(QUERIES["claim"], rest).fetchall()
             jobs.extend(taken)
             if len(taken) < limit:
                 wake_at.append(
@@ -209,6 +217,11 @@ class Jobs:
                 if row.unblocks:
                     self._unblock(connection, [id])
         return recovered
+
+    def acquit(self, connection: sqlite3.Connection, rows: list[tuple[str, str]]) -> None:
+        """A suspect has run long enough; rows are (id, owner)."""
+        for id, owner in rows:
+            connection.execute(QUERIES["acquit"], {"id": id, "owner": owner})
 
     def cancel(
         self, connection: sqlite3.Connection, rows: list[tuple[str, str, float]]

@@ -26,17 +26,19 @@ SET state = 'running', owner = :owner, attempt = attempt + 1, started_at = :now,
 WHERE seq IN (
     WITH RECURSIVE level (priority) AS (
         SELECT max(priority) FROM jobs
-        WHERE state = 'queued' AND owner IS NULL AND after IS NULL
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
         UNION ALL
         SELECT (
             SELECT max(lower.priority) FROM jobs AS lower
             WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
+                AND lower.crashes < 2
                 AND lower.priority < level.priority
         )
         FROM level WHERE level.priority IS NOT NULL
     )
     SELECT due.seq FROM level CROSS JOIN jobs AS due INDEXED BY jobs_claimable
     WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
+        AND due.crashes < 2
         AND due.priority = level.priority AND due.due_at <= :now
         AND due.task IN (SELECT value FROM json_each(:tasks))
     LIMIT :limit
@@ -44,14 +46,40 @@ WHERE seq IN (
 RETURNING id, task, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
     request_id, traceparent, leads, priority, due_at, seq;
 
+-- name: claim_suspect
+-- queued -> running: the suspect that has waited longest; this process runs no other.
+UPDATE jobs
+SET state = 'running', owner = :owner, attempt = attempt + 1, started_at = :now,
+    cancel_requested = 0
+WHERE seq = (
+    SELECT seq FROM jobs INDEXED BY jobs_suspected
+    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
+        AND due_at <= :now AND task IN (SELECT value FROM json_each(:tasks))
+    ORDER BY due_at LIMIT 1
+)
+RETURNING id, task, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
+    request_id, traceparent, leads, priority, due_at, seq;
+
+-- name: next_suspect
+-- The time at which the next suspect of these tasks is due.
+SELECT min(due_at) FROM jobs INDEXED BY jobs_suspected
+WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
+    AND task IN (SELECT value FROM json_each(:tasks));
+
+-- name: acquit
+-- A suspect that has run long enough is none any more.
+UPDATE jobs SET crashes = 0 WHERE id = :id AND state = 'running' AND owner = :owner;
+
 -- name: next_due
 -- The time at which the next job of these tasks is due.
 WITH RECURSIVE level (priority) AS (
-    SELECT max(priority) FROM jobs WHERE state = 'queued' AND owner IS NULL AND after IS NULL
+    SELECT max(priority) FROM jobs
+    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
     UNION ALL
     SELECT (
         SELECT max(lower.priority) FROM jobs AS lower
         WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
+                AND lower.crashes < 2
             AND lower.priority < level.priority
     )
     FROM level WHERE level.priority IS NOT NULL
@@ -59,6 +87,7 @@ WITH RECURSIVE level (priority) AS (
 SELECT min((
     SELECT due.due_at FROM jobs AS due INDEXED BY jobs_claimable
     WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
+        AND due.crashes < 2
         AND due.priority = level.priority
         AND due.task IN (SELECT value FROM json_each(:tasks))
     ORDER BY due.due_at LIMIT 1

@@ -192,6 +192,10 @@ class Store:
 
         await self.writer.submit(Operation(work, list(jobs)))
 
+    async def acquit(self, id: str, owner: str) -> None:
+        """Say that a running job is no suspect any more."""
+        await self.writer.submit(Operation(self._jobs.acquit, [(id, owner)]))
+
     async def cancel(self, id: str, reason: str, now: float) -> tuple[str, str | None]:
         """Cancel a waiting job, or ask the owner of a running one.
 

@@ -238,6 +238,7 @@ class Writer:
                     connection.execute("ROLLBACK")
                 raise
             self._checkpointer.after_commit(connection)
+            self.last_error = None
             return results
         finally:
             self._lock.release()

@@ -79,7 +79,10 @@ CREATE TABLE jobs (
 
 -- What may be claimed: by priority, then due time, then age.
 CREATE INDEX jobs_claimable ON jobs (priority, due_at)
-    WHERE state = 'queued' AND owner IS NULL AND after IS NULL;
+    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2;
+-- What may be claimed one at a time: jobs that may be what killed their process.
+CREATE INDEX jobs_suspected ON jobs (due_at)
+    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2;
 CREATE INDEX jobs_owned ON jobs (owner) WHERE owner IS NOT NULL;
 CREATE INDEX jobs_following ON jobs (after) WHERE after IS NOT NULL;
 CREATE INDEX jobs_expiring ON jobs (expires_at) WHERE state = 'queued' AND expires_at IS NOT NULL;

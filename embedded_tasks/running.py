@@ -1,0 +1,170 @@
+"""The attempts that run now in this process.
+
+What lives here: starting them with a mark, telling them to stop, and keeping those whose function
+goes on after it was given up. What does not: slots and claims, which are the worker's. Owned by the
+worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from embedded_tasks.attempt import Attempt, Ports, Stop
+from embedded_tasks.context import Original
+from embedded_tasks.job import ClaimedJob, Outcome, RetryLater
+from embedded_tasks.processes import INTERRUPTED, TIMED_OUT
+
+__all__ = ["FirstEnd", "Marks", "Running", "RunningHooks"]
+
+FirstEnd = asyncio.Future[tuple[Outcome, BaseException | None]]
+"""Resolved when an attempt has come to its outcome, with the error that was raised, if any."""
+
+
+class Marks(Protocol):
+    """Where started attempts are written down, so that a crash can be told from a queue."""
+
+    def mark(self, job_id: bytes, attempt: int) -> int:
+        """Write that an attempt starts now."""
+        ...
+
+    def annotate(self, slot: int, flags: int) -> None:
+        """Add flags to a mark."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunningHooks:
+    """Who is told.
+
+    Args:
+        ended: Gets each attempt with its outcome and its mark, to be settled.
+        stuck: Gets each attempt whose function goes on although it was given up.
+    """
+
+    ended: Callable[[Attempt, Outcome, int | None], None]
+    stuck: Callable[[Attempt], None]
+
+
+@dataclass(slots=True)
+class _Entry:
+    attempt: Attempt
+    mark: int
+    is_async: bool
+    freed: Callable[[ClaimedJob], None]
+    first: FirstEnd | None
+    postponed: Outcome | None = None
+
+
+class Running:
+    """Attempts by job id.
+
+    Args:
+        ports: What each attempt needs.
+        marks: The process file.
+        hooks: Who is told.
+    """
+
+    def __init__(self, ports: Ports, marks: Marks, hooks: RunningHooks) -> None:
+        self._ports = ports
+        self._marks = marks
+        self._hooks = hooks
+        self._running: dict[str, _Entry] = {}
+        self._lingering: dict[str, _Entry] = {}
+        self._changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    @property
+    def lingering(self) -> int:
+        """How many functions go on although their attempt was given up."""
+        return len(self._lingering)
+
+    def start(
+        self,
+        job: ClaimedJob,
+        original: Original | None,
+        freed: Callable[[ClaimedJob], None],
+        *,
+        is_async: bool,
+        watched: bool = False,
+    ) -> FirstEnd | None:
+        """Start an attempt.
+
+        Args:
+            job: A job of this process.
+            original: The call's own objects, if they are at hand.
+            freed: Called when the attempt has come to its outcome and its slot is free.
+            is_async: Whether the function runs on the loop.
+            watched: Whether a future for the end is wanted.
+
+        Raises:
+            StoreUnavailableError: It could not be written down, so it was not started.
+        """
+        mark = self._marks.mark(UUID(job.id).bytes, job.attempt)
+        first = asyncio.get_running_loop().create_future() if watched else None
+        attempt = Attempt(job, self._ports, original, self._ended, self._returned_late)
+        self._running[job.id] = _Entry(attempt, mark, is_async, freed, first)
+        attempt.start()
+        return first
+
+    def cancel(self, job_id: str, reason: str) -> bool | None:
+        """Tell a running job to stop; return whether it can be made to, or None if not here."""
+        entry = self._running.get(job_id)
+        if entry is None:
+            return None
+        entry.attempt.stop(Stop.CANCELLED, reason)
+        return entry.attempt.interruptible
+
+    def _ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        entry = self._running.pop(attempt.job.id)
+        if attempt.abandoned:
+            self._lingering[attempt.job.id] = entry
+            self._hooks.stuck(attempt)
+        if attempt.abandoned and isinstance(outcome, RetryLater):
+            # It must not run twice at once: the retry waits for the function's real end.
+            entry.postponed = outcome
+            self._marks.annotate(entry.mark, TIMED_OUT)
+        else:
+            self._hooks.ended(attempt, outcome, entry.mark)
+        if entry.first is not None and not entry.first.done():
+            entry.first.set_result((outcome, attempt.error))
+        self._changed.set()
+        entry.freed(attempt.job)
+
+    def _returned_late(self, attempt: Attempt) -> None:
+        entry = self._lingering.pop(attempt.job.id, None)
+        if entry is not None and entry.postponed is not None:
+            self._hooks.ended(attempt, entry.postponed, entry.mark)
+
+    async def stop(self, grace: float) -> None:
+        """Let attempts end, interrupt what can be interrupted, and mark what goes on.
+
+        Args:
+            grace: Seconds that they have to end by themselves.
+        """
+        await self._wait_for_end(grace)
+        for entry in list(self._running.values()):
+            entry.attempt.stop(Stop.SHUTDOWN)
+        await self._wait_for_end(self._ports.patience * 1.5, only_async=True)
+        for entry in (*self._running.values(), *self._lingering.values()):
+            self._marks.annotate(entry.mark, INTERRUPTED)
+
+    async def _wait_for_end(self, limit: float, *, only_async: bool = False) -> None:
+        expired = asyncio.Event()
+
+        def expire() -> None:
+            expired.set()
+            self._changed.set()
+
+        timer = self._ports.clock.call_later(limit, expire)
+        while not expired.is_set() and any(
+            entry.is_async or not only_async for entry in self._running.values()
+        ):
+            self._changed.clear()
+            await self._changed.wait()
+        timer.cancel()

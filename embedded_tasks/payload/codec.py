@@ -186,7 +186,9 @@ def _read(text: str, resolver: Resolver, length: int) -> list[Any]:
     except PayloadError:
         raise
     except Exception as error:  # an untrusted text can make a constructor raise anything
-        raise held(f"The stored text is damaged: {type(error).__name__}: {error}") from error
+        # Only JSON's own messages are shown: those of constructors repeat the argument.
+        detail = f": {error}" if isinstance(error, json.JSONDecodeError) else ""
+        raise held(f"The stored text is damaged: {type(error).__name__}{detail}") from error
     if type(document) is not list or not document or type(document[0]) is not int:
         raise held("The stored text is damaged: it does not begin with its version")
     if document[0] != _VERSION:

@@ -71,19 +71,23 @@ def target_of(
         return _method_target(names, func, args, kwargs)
     owner = getattr(func, "__self__", None)
     if isinstance(func, BuiltinFunctionType) and not isinstance(owner, ModuleType | None):
-        variable = names.global_name_of(owner)
-        if variable is None:
-            raise NotDurableError(
-                f"{type(owner).__name__}.{func.__name__}",
-                "it is a method of an object, and a replay would change a copy of it",
-                "Call it from a function of your own.",
-            )
-        return Target(f"{variable}.{func.__name__}", args, kwargs)
+        return Target(_builtin_method_name(names, func.__name__, owner), args, kwargs)
     if isinstance(func, FunctionType | BuiltinFunctionType | type) or "__qualname__" in getattr(
         func, "__dict__", ()
     ):
         return Target(names.name_of(func), args, kwargs)
     return _instance_target(names, func, "", args, kwargs)
+
+
+def _builtin_method_name(names: Names, method: str, owner: object) -> str:
+    variable = names.global_name_of(owner)
+    if variable is None:
+        raise NotDurableError(
+            f"{type(owner).__name__}.{method}",
+            "it is a method of an object, and a replay would change a copy of it",
+            "Call it from a function of your own.",
+        )
+    return f"{variable}.{method}"
 
 
 def _method_target(

@@ -79,8 +79,8 @@ def refuse_shadowed(where: str, obj: object, found: object, *, twice: bool) -> N
         twice: Whether the object's module exists twice, once as `__main__`.
     """
     layers = [found]
-    while len(layers) < _MOST_DECORATORS and hasattr(layers[-1], "__wrapped__"):
-        layers.append(layers[-1].__wrapped__)
+    while len(layers) < _MOST_DECORATORS and layers[-1] is not None:
+        layers.append(getattr(layers[-1], "__wrapped__", None))
     if twice:
         reason = "the program that defines it runs as __main__ and was imported by its name too"
         remedy = "Start the app from another file, or take the function from the imported module."

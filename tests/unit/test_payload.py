@@ -267,6 +267,13 @@ def test_a_value_comes_back_type_for_type(value: Any) -> None:
     assert_same(round_trip([value, {"k": (value,)}]), [value, {"k": (value,)}])
 
 
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
+def test_a_number_beyond_64_bit_is_no_json_number_which_others_would_round(number: int) -> None:
+    for value in (number, [number], [1, "x", number], {"k": [{"n": number}]}):
+        assert hex(number) in encode(value, REFERENCES, limit=None)
+        assert str(number) not in encode(value, REFERENCES, limit=None)
+
+
 @pytest.mark.parametrize("value", PLAIN, ids=repr)
 def test_what_json_has_is_stored_as_json(value: Any) -> None:
     assert_same(json.loads(encode(value, REFERENCES, limit=None)), [1, value])

@@ -338,6 +338,12 @@ def test_a_later_format_is_refused_by_its_number() -> None:
         decode("[2,1]", CODE)
 
 
+def test_the_error_for_a_damaged_text_does_not_show_the_argument() -> None:
+    with pytest.raises(PayloadError) as caught:
+        decode('[1,{"$":"date","v":"hush"}]', CODE)
+    assert "hush" not in str(caught.value)
+
+
 def test_a_class_named_as_another_kind_is_never_called() -> None:
     tags: list[Callable[[str], dict[str, Any]]] = [
         lambda name: {"$": "ref", "c": name},

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from enum import Enum, Flag
-from pathlib import PurePosixPath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -31,7 +31,7 @@ from pydantic import BaseModel, PrivateAttr, Secret, SecretBytes, SecretStr
 from starlette.responses import JSONResponse
 
 from embedded_tasks.errors import NotDurableError, PayloadTooLargeError
-from embedded_tasks.payload import encode, encode_arguments
+from embedded_tasks.payload import decode, encode, encode_arguments
 from embedded_tasks.references import References
 
 REFERENCES = References([__name__])
@@ -272,6 +272,15 @@ def test_an_open_socket_and_a_temporary_file_are_refused() -> None:
         encode(file, REFERENCES, limit=None)
     with tempfile.SpooledTemporaryFile() as spool, pytest.raises(NotDurableError, match="open"):
         encode(spool, REFERENCES, limit=None)
+
+
+def test_a_path_whose_text_means_another_path_is_refused() -> None:
+    path = PureWindowsPath("./c:", "a")
+    if PureWindowsPath(str(path)) == path:  # since Python 3.12
+        assert decode(encode(path, REFERENCES, limit=None), REFERENCES) == path
+    else:
+        with pytest.raises(NotDurableError, match="would not come back as it is"):
+            encode(path, REFERENCES, limit=None)
 
 
 def test_a_coroutine_is_refused() -> None:

@@ -90,6 +90,20 @@ class Box(BaseModel, Generic[Item]):
 class Service:
     def work(self) -> None: ...
 
+    @property
+    def computed(self) -> Callable[[], None]:
+        return plain
+
+
+class Button:
+    def __call__(self) -> None: ...
+
+    def press(self) -> None: ...
+
+
+class Holder:
+    button = Button()
+
 
 service = Service()
 number = 7
@@ -245,6 +259,7 @@ def test_a_single_string_in_place_of_a_list_is_refused() -> None:
         "Outer.Inner.method.__func__",
         "Outer.computed",
         "service.computed",
+        "Holder.button.press",
         "service.__class__",
         "service.work.__func__",
         "service.missing",

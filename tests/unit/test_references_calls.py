@@ -10,6 +10,7 @@ import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -191,12 +192,22 @@ def test_a_call_that_has_no_name_is_refused_with_the_reason(
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("other", [Child().inherited, Sender("y").send])
 def test_a_method_replaced_on_the_object_is_not_taken_for_the_class_s(
-    references: References,
+    references: References, other: Callable[..., Any]
 ) -> None:
     changed = Sender("x")
     bound = changed.send
-    changed.send = Child().inherited  # type: ignore[method-assign, assignment]
+    changed.send = other  # type: ignore[method-assign]
+    with pytest.raises(NotDurableError, match="another attribute of this name"):
+        references.target_of(bound, (), {})
+
+
+def test_a_method_replaced_on_the_class_is_not_taken_for_the_old_one(
+    references: References, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound = sender.send
+    monkeypatch.setattr(Sender, "send", Base.inherited)
     with pytest.raises(NotDurableError, match="another attribute of this name"):
         references.target_of(bound, (), {})
 

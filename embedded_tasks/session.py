@@ -31,6 +31,7 @@ from embedded_tasks.recovery import Recoverer, RecoveryReport
 from embedded_tasks.running import Running, RunningHooks
 from embedded_tasks.settings import Settings
 from embedded_tasks.settler import Ended, Settler, SettlerHooks
+from embedded_tasks.signals import ShutdownSignals
 from embedded_tasks.store import Store, StoreSettings
 from embedded_tasks.supervision import Supervisor
 from embedded_tasks.task import Catalogue
@@ -42,6 +43,7 @@ __all__ = ["Parts", "Session"]
 _log = structlog.get_logger("embedded_tasks")
 
 _OVERFLOW_EVERY = 0.02
+_PROBE_EVERY = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Session:
         self._path = path
         self._folder = folder
         self._stack = AsyncExitStack()
+        self._signals = ShutdownSignals(self._drain)
         self.supervisor = Supervisor()
         self._observers: tuple[Observer, ...] = (
             LogObserver(successes=parts.settings.log_successes),
@@ -209,11 +212,14 @@ class Session:
             self.peers.broadcast(Kind.WORK)
         self.supervisor.loop("settler", self.settler.run)
         self.supervisor.loop("pruner", self.pruner.run)
+        if not self.peers.hints_available:
+            self.supervisor.loop("probe", self._probe_regularly)
 
     def begin_work(self) -> None:
         """Claim and attempt jobs from now on."""
         if self.runs_jobs and not self._works:
             self._works = True
+            self._signals.install()
             self.supervisor.loop("worker", self.worker.run)
             self.worker.open()
 
@@ -221,6 +227,7 @@ class Session:
         """Let attempts end within the grace, and give back what has not started."""
         if not self._ended:
             self._ended = True
+            self._signals.remove()
             await self.worker.stop(self.parts.settings.shutdown_grace)
             if self._works:
                 await self.supervisor.ended("worker")
@@ -244,6 +251,19 @@ class Session:
             file=self._path,
             still_running=(len(self.running) + self.running.lingering),
         )
+
+    def _drain(self) -> None:
+        """The process is about to end: claim no more; what is stored now goes to siblings."""
+        self.worker.drain()
+        self.peers.broadcast(Kind.WORK)
+
+    async def _probe_regularly(self) -> None:
+        """Where the system does not tell of a sibling's end, look every half minute."""
+        while True:
+            await asyncio.sleep(_PROBE_EVERY)
+            self.peers.refresh()
+            for peer in self.peers.ids:
+                await self._recover(peer)
 
     def cancelled(self, job_id: str) -> None:
         """A waiting job was cancelled from here."""
@@ -284,7 +304,7 @@ class Session:
             self.peers.broadcast(Kind.WORK)
 
     def _overflow(self) -> None:
-        """More is due than this process has slots for; siblings hear of it, though not too often."""
+        """More is due than this process has slots for; siblings hear of it, not too often."""
         now = self.parts.clock.monotonic()
         if now - self._overflowed >= _OVERFLOW_EVERY:
             self._overflowed = now

@@ -98,7 +98,7 @@ class Worker:
 
     def is_full(self) -> bool:
         """Return whether a kind of job would have to wait here."""
-        return any(not lane.slots.free for lane in self._lanes.values())
+        return self._stopping or any(not lane.slots.free for lane in self._lanes.values())
 
     def open(self) -> None:
         """Start taking jobs."""
@@ -318,17 +318,21 @@ class Worker:
             self._suspect_is_gone()
         self.give_slot_back(lane.is_async)
 
-    async def stop(self, grace: float) -> None:
-        """Claim no more, give back what has not started, and let attempts end.
-
-        Args:
-            grace: Seconds that running attempts have to end by themselves.
-        """
+    def drain(self) -> None:
+        """Claim no more and give back what has not started; attempts go on."""
         self._stopping = True
         self._wake.set()
         for timer in (self._timer, self._stale, self._acquittal):
             if timer is not None:
                 timer.cancel()
         self._give_to_everybody([id for lane in self._lanes.values() for id in lane.drain()])
+
+    async def stop(self, grace: float) -> None:
+        """Drain, let attempts end, and interrupt what has not ended then.
+
+        Args:
+            grace: Seconds that running attempts have to end by themselves.
+        """
+        self.drain()
         await self.running.stop(grace)
         await asyncio.gather(*self._releases, return_exceptions=True)

@@ -27,7 +27,7 @@ from embedded_tasks.errors import (
     PayloadError,
     UnknownTaskError,
 )
-from embedded_tasks.failure import describe, matches
+from embedded_tasks.failure import describe, matches, storable
 from embedded_tasks.job import (
     AttemptError,
     Cancelled,
@@ -236,7 +236,7 @@ class Attempt:
 
     def _failed(self, error: BaseException) -> Outcome:
         if isinstance(error, Snooze):
-            return Snoozed(error.delay, error.reason)
+            return Snoozed(error.delay, storable(error.reason))
         record = describe(error)
         if isinstance(error, Retry):
             return self._again(record, error.after)
@@ -255,7 +255,7 @@ class Attempt:
                 else after
             )
         except Exception as broken:  # noqa: BLE001  # a user's function may raise anything
-            return Failed(f"the backoff of {self.job.task} failed: {broken!r}", error)
+            return Failed(storable(f"the backoff of {self.job.task} failed: {broken!r}"), error)
         finish_by = self.job.finish_by
         if finish_by is not None and self._ports.clock.now() + delay >= finish_by:
             return Expired("The next attempt would come after its time (finish_within).", error)

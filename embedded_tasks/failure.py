@@ -1,7 +1,7 @@
 """Errors as text that can be stored, and which errors a policy names.
 
-What lives here: `describe` and `matches`. What does not: what follows from an error. Used by
-`attempt.py`.
+What lives here: `describe`, `storable` and `matches`. What does not: what follows from an error.
+Used by the actions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from embedded_tasks.job import AttemptError
 
-__all__ = ["class_name", "describe", "matches"]
+__all__ = ["class_name", "describe", "matches", "storable"]
 
 _LONGEST_MESSAGE = 4_000
 _LONGEST_TRACEBACK = 64_000
@@ -39,7 +39,7 @@ def describe(error: BaseException) -> AttemptError:
         half = _LONGEST_TRACEBACK // 2
         text = f"{text[:half]}\n... cut ...\n{text[-half:]}"
     return AttemptError(
-        class_name(type(error)), _storable(message[:_LONGEST_MESSAGE]), _storable(text)
+        class_name(type(error)), storable(message[:_LONGEST_MESSAGE]), storable(text)
     )
 
 
@@ -51,6 +51,7 @@ def matches(error: BaseException, classes: Iterable[type[BaseException] | str]) 
     )
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
+    """Return a text that SQLite and its readers take whole, whatever is in it."""
     # SQLite takes UTF-8; a lone surrogate has none, and NUL would end the text for many readers.
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")

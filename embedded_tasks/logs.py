@@ -43,6 +43,8 @@ class LogObserver:
         if event.request_id is not None:
             values["request_id"] = event.request_id
         for name, value in event.details.items():
+            if name == "traceback" and event.name is not EventName.FAILED:
+                continue
             values[name] = round(value, 4) if isinstance(value, float) else value
         level = _LEVELS.get(event.name, "info")
         getattr(_log, level)(event.name.value, **values)

@@ -36,6 +36,7 @@ from embedded_tasks.errors import (
     NotStartedError,
     ResultTimeoutError,
 )
+from embedded_tasks.failure import storable
 from embedded_tasks.handle import CancelAnswer, Job
 from embedded_tasks.health import Health, health_of
 from embedded_tasks.ids import uuid7_maker
@@ -353,7 +354,7 @@ class Runner(Enqueuer):
             JobNotFoundError: No job has this id.
         """
         session = self.session("cancel")
-        answer, owner = await session.store.cancel(job_id, reason, self._clock.now())
+        answer, owner = await session.store.cancel(job_id, storable(reason), self._clock.now())
         if answer == "cancelled":
             session.cancelled(job_id)
             return CancelAnswer.CANCELLED

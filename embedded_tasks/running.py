@@ -20,6 +20,8 @@ from embedded_tasks.processes import INTERRUPTED, TIMED_OUT
 
 __all__ = ["FirstEnd", "Marks", "Running", "RunningHooks"]
 
+_MOST_CANCELLED = 1_000
+
 FirstEnd = asyncio.Future[tuple[Outcome, BaseException | None]]
 """Resolved when an attempt has come to its outcome, with the error that was raised, if any."""
 
@@ -75,6 +77,7 @@ class Running:
         self._running: dict[str, _Entry] = {}
         self._lingering: dict[str, _Entry] = {}
         self._changed = asyncio.Event()
+        self._cancelled: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._running)
@@ -109,13 +112,23 @@ class Running:
         first = asyncio.get_running_loop().create_future() if watched else None
         attempt = Attempt(job, self._ports, original, self._ended, self._returned_late)
         self._running[job.id] = _Entry(attempt, mark, is_async, freed, first)
-        attempt.start()
+        if job.id in self._cancelled:
+            attempt.stop(Stop.CANCELLED, self._cancelled.pop(job.id))
+        else:
+            attempt.start()
         return first
 
     def cancel(self, job_id: str, reason: str) -> bool | None:
-        """Tell a running job to stop; return whether it can be made to, or None if not here."""
+        """Tell a job of this process to stop, even if it has not started yet.
+
+        Returns:
+            Whether it can be made to stop, or None when it has not started.
+        """
         entry = self._running.get(job_id)
         if entry is None:
+            self._cancelled[job_id] = reason
+            if len(self._cancelled) > _MOST_CANCELLED:
+                del self._cancelled[next(iter(self._cancelled))]
             return None
         entry.attempt.stop(Stop.CANCELLED, reason)
         return entry.attempt.interruptible

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
@@ -18,7 +18,7 @@ from embedded_tasks.clock import Clock
 from embedded_tasks.config import Retention
 from embedded_tasks.errors import StoreError, StoreUnavailableError
 from embedded_tasks.events import JobEvent, Observer
-from embedded_tasks.job import FINISHED, JobState, Outcome, Settlement
+from embedded_tasks.job import FINISHED, AttemptError, JobState, Outcome, Settlement
 from embedded_tasks.settling import EVENT_OF, Times, settlement
 from embedded_tasks.store import Store
 
@@ -94,6 +94,7 @@ class Settler:
         self._waiting: list[Ended] = []
         self._wake = asyncio.Event()
         self._closing = False
+        self._gave_up = False
 
     def add(self, ended: Ended) -> None:
         """Take an outcome; it is written with the next commit."""
@@ -121,7 +122,7 @@ class Settler:
         rows = [self._settlement(ended) for ended in batch]
         settled = await self._insist(rows)
         for ended, row in zip(batch, rows, strict=True):
-            if ended.mark is not None:
+            if ended.mark is not None and not self._gave_up:
                 self._marks.clear(ended.mark)
             if row.id in settled:
                 self._tell(ended, row)
@@ -150,15 +151,38 @@ class Settler:
                 _log.error("store.unavailable", error=str(error), outcomes_waiting=len(rows))
             except StoreError as error:
                 if len(rows) == 1:
-                    _log.error("job.not_settled", job_id=rows[0].id, error=str(error))
-                    return set()
+                    return await self._as_failed(rows[0], error)
                 # One row that cannot be written costs only itself.
                 settled = [await self._insist([row]) for row in rows]
                 return set().union(*settled)
             if self._closing and pause >= 1.0:
+                # The marks stay: whoever recovers this process sees that they had started.
+                self._gave_up = True
                 return set()
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _as_failed(self, row: Settlement, error: StoreError) -> set[str]:
+        """The store refuses this very outcome: the job must not look unfinished for that."""
+        _log.error("job.not_settled", job_id=row.id, outcome=row.outcome, error=str(error))
+        reason = f"Its outcome ({row.outcome}) could not be stored: {error}"
+        now = self._clock.now()
+        failed = replace(
+            row,
+            state=JobState.FAILED,
+            outcome="failed",
+            result=None,
+            reason=reason,
+            held_for=None,
+            error=AttemptError("StoreError", reason),
+            finished_at=now,
+            prune_at=now + self._retention.keep("failed"),
+        )
+        try:
+            return await self._store.settle([failed])
+        except StoreError as second:
+            _log.error("job.not_settled", job_id=row.id, outcome="failed", error=str(second))
+            return set()
 
     def _tell(self, ended: Ended, row: Settlement) -> None:
         job = ended.attempt.job

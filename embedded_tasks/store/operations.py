@@ -139,7 +139,8 @@ class Jobs:
     def withdraw(self, connection: sqlite3.Connection, rows: list[tuple[str, str | None]]) -> None:
         """Take back jobs that came too late; rows are (id, owner)."""
         ids = json.dumps([row[0] for row in rows])
-        connection.execute(QUERIES["withdraw"], {"ids": ids, "owner": rows[0][1]})
+        owner = next((row[1] for row in rows if row[1] is not None), None)
+        connection.execute(QUERIES["withdraw"], {"ids": ids, "owner": owner})
 
     def settle(self, connection: sqlite3.Connection, rows: list[list[Any]]) -> set[str]:
         """Write outcomes. Returns the ids whose job was still ours."""

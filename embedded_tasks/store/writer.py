@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from embedded_tasks.errors import StoreError, StoreFormatError, StoreUnavailableError
+from embedded_tasks.errors import StoreFormatError, StoreUnavailableError
 from embedded_tasks.store.checkpoint import Checkpointer
 from embedded_tasks.store.connection import Connection, translated
 
@@ -87,7 +87,7 @@ class Writer:
         self._wake = asyncio.Event()
         self._closing = False
         self.commits = 0
-        self.last_error: StoreError | None = None
+        self.last_error: str | None = None
 
     async def submit(self, operation: Operation, wait: float | None = None) -> Any:
         """Return the operation's result once it is committed and synced.
@@ -158,24 +158,25 @@ class Writer:
         outcomes: Sequence[Any]
         try:
             outcomes = await self._connection.run(partial(self._together, batch))
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001  # told to whom it concerns
             outcomes = await self._after_failure(batch, error)
-        except Exception as error:  # noqa: BLE001  # told to everybody who waits
-            outcomes = [error] * len(batch)
         self.commits += 1
         for operation, outcome in zip(batch, outcomes, strict=True):
             self._answer(operation, outcome)
 
-    async def _after_failure(self, batch: list[Operation], error: sqlite3.Error) -> Sequence[Any]:
+    async def _after_failure(self, batch: list[Operation], error: Exception) -> Sequence[Any]:
         """A row that is refused costs only its own operation; a full disk concerns them all."""
-        failure = translated(error, self._path)
+        failure = self._translated(error)
         if isinstance(failure, StoreUnavailableError | StoreFormatError) or len(batch) == 1:
-            self.last_error = failure
+            self.last_error = str(failure)
             return [failure] * len(batch)
         try:
             return await self._connection.run(partial(self._one_by_one, batch))
-        except sqlite3.Error as second:
-            return [translated(second, self._path)] * len(batch)
+        except Exception as second:  # noqa: BLE001  # as above
+            return [self._translated(second)] * len(batch)
+
+    def _translated(self, error: Exception) -> Exception:
+        return translated(error, self._path) if isinstance(error, sqlite3.Error) else error
 
     def _answer(self, operation: Operation, outcome: Any) -> None:
         failed = isinstance(outcome, Exception)
@@ -204,10 +205,10 @@ class Writer:
                     outcomes.append(
                         None if operation.skipped else operation.apply(connection, operation.rows)
                     )
-                except sqlite3.Error as error:
+                except Exception as error:  # noqa: BLE001  # told to this caller alone
                     self._on_rollback()
                     connection.execute("ROLLBACK TO operation")
-                    outcomes.append(translated(error, self._path))
+                    outcomes.append(self._translated(error))
                 connection.execute("RELEASE operation")
             return outcomes
 

@@ -44,7 +44,7 @@ from embedded_tasks.job import (
 from embedded_tasks.retry import Retry, Snooze, delay_before_retry
 from embedded_tasks.task import Task
 
-__all__ = ["Attempt", "Ports", "Stop"]
+__all__ = ["Attempt", "Codec", "Ports", "Stop"]
 
 
 class Stop(StrEnum):

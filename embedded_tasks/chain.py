@@ -16,14 +16,13 @@ from embedded_tasks.clock import Clock
 from embedded_tasks.context import Original
 from embedded_tasks.enqueue import Reserved
 from embedded_tasks.errors import StoreError
-from embedded_tasks.job import ClaimedJob, Failed, Outcome
+from embedded_tasks.job import ClaimedJob, Failed
+from embedded_tasks.running import FirstEnd
 from embedded_tasks.store import Store
 
-__all__ = ["Chains"]
+__all__ = ["Chains", "Workplace"]
 
 _log = structlog.get_logger("embedded_tasks")
-
-FirstEnd = asyncio.Future[tuple[Outcome, BaseException | None]]
 
 
 class Workplace(Protocol):

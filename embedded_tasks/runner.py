@@ -49,7 +49,7 @@ from embedded_tasks.settings import RunnerOptions, Settings, in_test_mode
 from embedded_tasks.store import JobFilter
 from embedded_tasks.task import Catalogue
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "current_origin"]
 
 _log = structlog.get_logger("embedded_tasks")
 

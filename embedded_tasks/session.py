@@ -22,7 +22,7 @@ from embedded_tasks.codec import Codec
 from embedded_tasks.engine import Threads
 from embedded_tasks.enqueue import Drafting, FrontDoor
 from embedded_tasks.events import EventName, JobEvent, Observer
-from embedded_tasks.job import Outcome
+from embedded_tasks.job import FINISHED, Outcome
 from embedded_tasks.known_tasks import KnownTasks
 from embedded_tasks.logs import LogObserver
 from embedded_tasks.processes import Kind, Mailbox, Peers, ProcessFile, WritersLock
@@ -154,19 +154,33 @@ class Session:
 
     def _build(self) -> None:
         parts, store, owner = self.parts, self.store, self.process_id
-        settings = parts.settings
+        clock, retention = parts.clock, parts.settings.retention
         self.waiting = Waiting(store, self.peers)
-        self.threads = Threads(asyncio.get_running_loop())
-        self._stack.callback(self.threads.close)
         self.tasks = KnownTasks(store, owner, parts.catalogue.find, self._ended_elsewhere)
         self.settler = Settler(
             store,
             owner,
             self.process_file,
-            parts.clock,
-            retention=settings.retention,
+            clock,
+            retention=retention,
             hooks=SettlerHooks(self._settled, self._stored, self.observe),
         )
+        self._build_worker()
+        self.chains = Chains(self.worker, store, owner, clock, self._stored)
+        self.front_door = FrontDoor(
+            parts.drafting, store, owner, clock, slots=self.worker, stored=self._stored
+        )
+        self.recoverer = Recoverer(
+            store, self._folder, owner, clock, retention=retention, observe=self.observe
+        )
+        self.pruner = Pruner(store, clock, min(retention.keep(state) for state in FINISHED))
+        self._stack.callback(self.pruner.close)
+
+    def _build_worker(self) -> None:
+        parts = self.parts
+        settings = parts.settings
+        self.threads = Threads(asyncio.get_running_loop())
+        self._stack.callback(self.threads.close)
         ports = Ports(
             find=parts.catalogue.find,
             codec=parts.codec,
@@ -175,29 +189,18 @@ class Session:
             threads=self.threads,
             patience=settings.cancel_patience,
         )
-        sizes = (settings.concurrency, settings.sync_concurrency) if self.runs_jobs else (0, 0)
         self.running = Running(
             ports, self.process_file, RunningHooks(self._attempt_ended, self._stuck)
         )
-        hooks = WorkerHooks(self._ended_elsewhere, self._overflow)
         self.worker = Worker(
-            store, owner, self.tasks, ports, running=self.running, sizes=sizes, hooks=hooks
+            self.store,
+            self.process_id,
+            self.tasks,
+            ports,
+            running=self.running,
+            sizes=(settings.concurrency, settings.sync_concurrency) if self.runs_jobs else (0, 0),
+            hooks=WorkerHooks(self._ended_elsewhere, self._overflow),
         )
-        self.chains = Chains(self.worker, store, owner, parts.clock, self._stored)
-        self.front_door = FrontDoor(
-            parts.drafting, store, owner, parts.clock, slots=self.worker, stored=self._stored
-        )
-        self.recoverer = Recoverer(
-            store,
-            self._folder,
-            owner,
-            parts.clock,
-            retention=settings.retention,
-            observe=self.observe,
-        )
-        keeps = [settings.retention.keep(s) for s in ("succeeded", "failed", "cancelled")]
-        self.pruner = Pruner(store, parts.clock, min(keeps))
-        self._stack.callback(self.pruner.close)
 
     async def _recover_at_start(self) -> None:
         self.recovered = await self.recoverer.recover_all()

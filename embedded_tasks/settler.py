@@ -22,7 +22,7 @@ from embedded_tasks.job import FINISHED, AttemptError, JobState, Outcome, Settle
 from embedded_tasks.settling import EVENT_OF, Times, settlement
 from embedded_tasks.store import Store
 
-__all__ = ["Ended", "Settler", "SettlerHooks"]
+__all__ = ["Ended", "Marks", "Settler", "SettlerHooks"]
 
 _log = structlog.get_logger("embedded_tasks")
 

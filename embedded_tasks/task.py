@@ -54,9 +54,7 @@ def task(
     aliases: tuple[str, ...] = (),
     **options: Unpack[TaskOptions],
 ) -> Any:
-    """Give a function a policy, and if wanted a name of its own; it stays a plain function.
-
-    The arguments of a decorated function are checked against its annotations when it is enqueued.
+    """Give a function a policy; it stays a plain function, whose arguments are checked from now on.
 
     Args:
         function: The function.

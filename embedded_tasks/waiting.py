@@ -12,7 +12,7 @@ from typing import Protocol
 from embedded_tasks.processes import Kind
 from embedded_tasks.store import Store
 
-__all__ = ["Waiting"]
+__all__ = ["Peers", "Waiting"]
 
 
 class Peers(Protocol):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
-__all__ = ["LoopCall", "start_on_loop"]
+__all__ = ["Done", "LoopCall", "start_on_loop"]
 
 Done = Callable[[Any, BaseException | None], None]
 

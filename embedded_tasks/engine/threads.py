@@ -17,7 +17,7 @@ from contextvars import Context
 from queue import SimpleQueue
 from typing import Any
 
-__all__ = ["ThreadCall", "Threads"]
+__all__ = ["Done", "ThreadCall", "Threads"]
 
 Done = Callable[[Any, BaseException | None], None]
 

@@ -14,13 +14,12 @@ from pathlib import Path
 
 from embedded_tasks.errors import StoreFormatError, StoreUnavailableError
 from embedded_tasks.store.connection import translated
+from embedded_tasks.store.queries import QUERIES
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "SCHEMA_VERSION", "create_file", "prepare"]
 
 APPLICATION_ID = 0x656D6274
 """Marks the file as ours ("embt") in SQLite's header."""
-
-_OLDEST_READER = "oldest_reader"
 
 
 def _load_migrations() -> dict[int, str]:
@@ -90,18 +89,15 @@ def prepare(connection: sqlite3.Connection, path: str, settings: dict[str, str |
 def _recognised_version(connection: sqlite3.Connection, path: str) -> int:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables == 0 and application_id in (0, APPLICATION_ID):
+    (schema,) = connection.execute("PRAGMA schema_version").fetchone()
+    if schema == 0 and application_id in (0, APPLICATION_ID):
         return 0
     if application_id != APPLICATION_ID:
         raise StoreFormatError(
-            f"{path} is a database of another program ({tables} tables, application id "
-            f"{application_id}). It was left as it is; give the runner a file of its own."
+            f"{path} is a database of another program (application id {application_id}). It was left as it is; give the runner a file of its own."
         )
     if version > SCHEMA_VERSION:
-        (oldest,) = connection.execute(
-            "SELECT value FROM meta WHERE key = ?", (_OLDEST_READER,)
-        ).fetchone() or ("0",)
+        (oldest,) = connection.execute(QUERIES["oldest_reader"]).fetchone() or ("0",)
         if int(oldest) > SCHEMA_VERSION:
             raise StoreFormatError(
                 f"{path} was written by a newer release (schema {version}, readable from "

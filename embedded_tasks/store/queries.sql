@@ -300,3 +300,7 @@ SELECT id, pid, started_at, runs_jobs FROM processes ORDER BY started_at;
 -- name: ping
 -- Is the file readable?
 SELECT count(*) FROM meta;
+
+-- name: oldest_reader
+-- The oldest release, by its schema number, that may open this file.
+SELECT value FROM meta WHERE key = 'oldest_reader';

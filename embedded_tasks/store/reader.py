@@ -181,7 +181,7 @@ def _stored(shown: ShownState | None) -> tuple[str | None, int | None, int | Non
         return "queued", 0, 1
     if shown is ShownState.QUEUED:
         return "queued", 0, 0
-    return shown.value, None, None
+    return str(shown), None, None
 
 
 def _attempt(row: sqlite3.Row) -> AttemptRecord:

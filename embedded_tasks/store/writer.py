@@ -18,7 +18,7 @@ from embedded_tasks.errors import StoreFormatError, StoreUnavailableError
 from embedded_tasks.store.checkpoint import Checkpointer
 from embedded_tasks.store.connection import Connection, translated
 
-__all__ = ["Operation", "WriteLock", "Writer"]
+__all__ = ["Apply", "Operation", "WriteLock", "Writer"]
 
 _MAX_ROWS = 1_000
 _MAX_BYTES = 4 * 1024 * 1024

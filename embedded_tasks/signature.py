@@ -6,6 +6,8 @@ What lives here: `Signature`. What does not: names and policy. Used by `task.py`
 from __future__ import annotations
 
 import inspect
+import re
+import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,6 +25,7 @@ from embedded_tasks.errors import ConfigurationError
 __all__ = ["Signature"]
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_OPTIONAL = re.compile(r"^(?:\w+\.)?Optional\[(.+)\]$")
 
 
 class Signature:
@@ -30,7 +33,8 @@ class Signature:
 
     Args:
         function: The function.
-        context_type: A parameter annotated with this class is filled in at each attempt.
+        context_type: A parameter annotated with this class, alone or `| None`, is filled in at
+            each attempt.
     """
 
     def __init__(self, function: Callable[..., Any], context_type: type) -> None:
@@ -60,13 +64,14 @@ class Signature:
         return sum(p.default is p.empty for p in parameters), len(parameters)
 
     def _is_context(self, annotation: object, context_type: type) -> bool:
+        """Return whether an annotation is the context's class, or that class `| None`."""
         if isinstance(annotation, str):
             # Resolved by name: the rest of the annotations need not be resolvable.
             namespace = getattr(inspect.unwrap(self._function), "__globals__", {})
-            root, *attributes = annotation.split(".")
-            annotation = namespace.get(root)
-            for attribute in attributes:
-                annotation = getattr(annotation, attribute, None)
+            text = _OPTIONAL.sub(r"\1", annotation)
+            return any(_named(part.strip(), namespace) is context_type for part in text.split("|"))
+        if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+            return context_type in typing.get_args(annotation)
         return annotation is context_type
 
     def problem(
@@ -129,6 +134,14 @@ class Signature:
             for name, parameter in parameters.items()
             if name in hints and hints[name] is not Any and parameter.kind not in _VARIADIC
         }
+
+
+def _named(name: str, namespace: Mapping[str, Any]) -> object:
+    root, *attributes = name.split(".")
+    found = namespace.get(root)
+    for attribute in attributes:
+        found = getattr(found, attribute, None)
+    return found
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import tempfile
 import threading
-import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from contextvars import Context
-from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -41,17 +37,16 @@ from embedded_tasks.handle import CancelAnswer, Job
 from embedded_tasks.health import Health, health_of
 from embedded_tasks.ids import uuid7_maker
 from embedded_tasks.job import JobRecord, JobState
-from embedded_tasks.processes import Kind, check_folder
+from embedded_tasks.place import Place
+from embedded_tasks.processes import Kind
 from embedded_tasks.references import References
 from embedded_tasks.results import result_of
 from embedded_tasks.session import Parts, Session
-from embedded_tasks.settings import RunnerOptions, Settings, in_test_mode
+from embedded_tasks.settings import RunnerOptions, Settings
 from embedded_tasks.store import JobFilter
 from embedded_tasks.task import Catalogue
 
 __all__ = ["Runner", "current_origin"]
-
-_log = structlog.get_logger("embedded_tasks")
 
 
 class Runner(Enqueuer):
@@ -85,7 +80,7 @@ class Runner(Enqueuer):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: int | None = None
         self._pid = 0
-        self._own_folder: str | None = None
+        self._place = Place(self.settings.path)
         self.non_durable = 0
         self._opened: list[AsyncExitStack] = []
         self._opened_in_thread: list[ExitStack] = []
@@ -187,7 +182,7 @@ class Runner(Enqueuer):
         self._opened_in_thread.pop().close()
 
     async def _start(self, run_jobs: bool) -> None:
-        path, folder = self._place()
+        path, folder = self._place.prepare()
         process_id = UUID(self._new_id()).hex
         parts = Parts(
             self.settings, self._catalogue, self._codec, self._drafting, self._clock, Random()
@@ -203,21 +198,6 @@ class Runner(Enqueuer):
         session, self._session = self._session, None
         if session is not None:
             await session.stop()
-
-    def _place(self) -> tuple[str, Path]:
-        """Return the file and the folder of the process files; private ones in test mode."""
-        path = self.settings.path
-        if not in_test_mode() and path != ":memory:":
-            check = check_folder(path)
-            if check.warning:
-                _log.warning("store.place", file=path, warning=check.warning)
-            return path, check.folder
-        if self._own_folder is None:
-            self._own_folder = tempfile.mkdtemp(prefix="embedded_tasks-")
-            weakref.finalize(self, shutil.rmtree, self._own_folder, ignore_errors=True)
-        private = str(Path(self._own_folder, "tasks.db"))
-        folder = check_folder(private).folder
-        return (path if path == ":memory:" else private), folder
 
     def session(self, what: str) -> Session:
         """Return the present session.
@@ -250,10 +230,9 @@ class Runner(Enqueuer):
                 "enqueue_sync was called on the event loop, which it would block. Write "
                 "`await runner.enqueue(...)` there."
             )
-        assert self._loop is not None
         draft = self._drafting.draft(func, args, kwargs, options)
         stored = session.front_door.enqueue(draft, current_origin())
-        asyncio.run_coroutine_threadsafe(stored, self._loop).result()
+        asyncio.run_coroutine_threadsafe(stored, session.loop).result()
         return Job(draft.id, draft.task.name, self)
 
     # For the adapter.

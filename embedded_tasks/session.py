@@ -88,6 +88,7 @@ class Session:
         self.runs_jobs = may_run_jobs and slots > 0
         self.recovered = RecoveryReport()
         self.expired_at_start = 0
+        self.loop = asyncio.get_running_loop()
         self._works = False
         self._overflowed = -_OVERFLOW_EVERY
         self._ended = False

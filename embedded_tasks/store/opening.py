@@ -94,7 +94,8 @@ def _recognised_version(connection: sqlite3.Connection, path: str) -> int:
         return 0
     if application_id != APPLICATION_ID:
         raise StoreFormatError(
-            f"{path} is a database of another program (application id {application_id}). It was left as it is; give the runner a file of its own."
+            f"{path} is a database of another program (application id {application_id}). It was "
+            "left as it is; give the runner a file of its own."
         )
     if version > SCHEMA_VERSION:
         (oldest,) = connection.execute(QUERIES["oldest_reader"]).fetchone() or ("0",)

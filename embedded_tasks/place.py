@@ -1,0 +1,53 @@
+"""Where the file and the process files are; in test mode, somewhere private.
+
+What lives here: `Place`. What does not: opening anything. Used by the runner.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+import structlog
+
+from embedded_tasks.processes import check_folder
+from embedded_tasks.settings import in_test_mode
+
+__all__ = ["Place"]
+
+_log = structlog.get_logger("embedded_tasks")
+
+
+class Place:
+    """The place of one runner.
+
+    Args:
+        path: The file that the app names, or ":memory:".
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._own: str | None = None
+
+    def prepare(self) -> tuple[str, Path]:
+        """Return the database file and the folder of the process files, checked and made.
+
+        In test mode both are in a temporary folder that goes with this object, so that a test run
+        never touches the jobs of an app.
+
+        Raises:
+            ConfigurationError: The place cannot work; says why.
+        """
+        if in_test_mode() or self._path == ":memory:":
+            if self._own is None:
+                self._own = tempfile.mkdtemp(prefix="embedded_tasks-")
+                weakref.finalize(self, shutil.rmtree, self._own, ignore_errors=True)
+            private = str(Path(self._own, "tasks.db"))
+            folder = check_folder(private).folder
+            return (self._path if self._path == ":memory:" else private), folder
+        check = check_folder(self._path)
+        if check.warning:
+            _log.warning("store.place", file=self._path, warning=check.warning)
+        return self._path, check.folder

@@ -6,6 +6,7 @@ open. Called by `Store.open` in the connection's thread, under the writers' lock
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sqlite3
@@ -58,11 +59,19 @@ def create_file(path: str) -> None:
             f"{path} cannot be created: {error.strerror}. Create its folder and let the app's user "
             "write there."
         ) from error
-    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_CLOEXEC)
+    folder = Path(path).absolute().parent
+    _sync_folder(folder)
+    # The folder may be new too; after a power cut it must not take the file along.
+    with contextlib.suppress(PermissionError):
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def prepare(connection: sqlite3.Connection, path: str, settings: dict[str, str | int]) -> None:

@@ -163,6 +163,7 @@ class Catalogue:
     def __init__(self, names: NameResolver) -> None:
         self._names = names
         self._by_path: dict[str, Task] = {}
+        self._by_name: dict[str, Task] = {}
         self._given: dict[str, str] = {}
         self._scanned = 0
 
@@ -203,7 +204,10 @@ class Catalogue:
             if name not in self._given:
                 raise
             function = self._names.resolve(self._given[name])
-        return self._task(path or name, function)
+        found = self._by_name.get(name)
+        if found is None or found.function is not function:
+            found = self._by_name[name] = self._task(path or name, function)
+        return found
 
     def runs_on_loop(self, name: str) -> bool | None:
         """Return whether a task's function is async, or None where this code does not have it."""

@@ -178,11 +178,11 @@ def _plain_text(document: list[Any]) -> str | None:
 
 def _read(text: str, resolver: Resolver, length: int) -> list[Any]:
     try:
-        document = json.loads(
-            text,
-            object_hook=functools.partial(_untag, resolver) if f'"{TAG}"' in text else None,
-            parse_constant=_refuse_constant,
-        )
+        if f'"{TAG}"' in text:
+            untag = functools.partial(_untag, resolver)
+            document = json.loads(text, object_hook=untag, parse_constant=_refuse_constant)
+        else:
+            document = _read_plain(text)
     except PayloadError:
         raise
     except Exception as error:  # an untrusted text can make a constructor raise anything
@@ -212,3 +212,7 @@ def _untag(resolver: Resolver, node: dict[str, Any]) -> object:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+# Made once: `json.loads` with an argument makes a decoder at each call.
+_read_plain: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode

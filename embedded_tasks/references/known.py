@@ -97,6 +97,7 @@ class References:
         # Only hints, checked at each use; so an id that is used again does no harm.
         self._names: dict[int, tuple[str, str, str]] = {}
         self._globals: dict[int, tuple[str, str]] = {}
+        self._resolved: dict[str, tuple[str, str, object]] = {}
         for entries, add in ((packages, self.add_package), (modules, self._add_module)):
             if isinstance(entries, str):
                 raise ConfigurationError(f"Write a list of module names: [{entries!r}].")
@@ -117,6 +118,7 @@ class References:
         if module_name in MAIN:
             self._main_is_app = True
             self._names.clear()
+            self._resolved.clear()
         name = canonical(module_name)
         root = name.partition(".")[0]
         if name not in MAIN and root not in _NEVER_ADDED:
@@ -193,7 +195,7 @@ class References:
         Raises:
             UnknownTaskError: It is not a name, is not in a known package, or leads nowhere now.
         """
-        found = STANDARD.get(name)
+        found = STANDARD.get(name) or self._resolved_before(name)
         if found is not None:
             return found
         try:
@@ -207,6 +209,8 @@ class References:
                 raise LostError("it is not a function or class")
         except LostError as error:
             raise UnknownTaskError(shown(name), str(error)) from error
+        if len(path) == 1:
+            _remember(self._resolved, name, (module_name, path[0], found))
         return found
 
     def target_of(
@@ -224,6 +228,15 @@ class References:
             NotDurableError: It has no name.
         """
         return target_of(self, func, args, kwargs)
+
+    def _resolved_before(self, name: str) -> object:
+        """Return what a name without dots led to before, if that is what is still there."""
+        hint = self._resolved.get(name)
+        if hint is None:
+            return None
+        module_name, attribute, found = hint
+        module = self._loaded(module_name)
+        return found if module and module.__dict__.get(attribute) is found else None
 
     def _add_module(self, name: str) -> None:
         name = canonical(name)
@@ -297,7 +310,7 @@ class References:
                 raise LostError(f"it is imported there from {home!r}. {name_it(str(home))}")
 
 
-def _remember(hints: dict[int, Any], key: int, hint: tuple[str, ...]) -> None:
+def _remember(hints: dict[Any, Any], key: int | str, hint: tuple[Any, ...]) -> None:
     if len(hints) >= _LARGEST_CACHE:
         hints.clear()
     hints[key] = hint

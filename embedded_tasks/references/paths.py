@@ -40,7 +40,12 @@ def main_name() -> str | None:
     spec = getattr(main, "__spec__", None)
     if spec is not None:
         return None if spec.name in MAIN else str(spec.name)  # `python -m shop.main`
-    path = PurePath(getattr(main, "__file__", None) or "")
+    return _module_of(getattr(main, "__file__", None) or "")
+
+
+@functools.lru_cache(maxsize=8)  # asked for whenever a name is followed
+def _module_of(file: str) -> str | None:
+    path = PurePath(file)
     is_module = path.suffix == ".py" and "." not in path.stem and path.stem not in MAIN
     return path.stem if is_module else None
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from embedded_tasks.clock import Clock
+from embedded_tasks.clock import Clock, pause
 from embedded_tasks.context import Original
 from embedded_tasks.enqueue import Reserved
 from embedded_tasks.errors import StoreError
@@ -23,6 +23,9 @@ from embedded_tasks.store import Store
 __all__ = ["Chains", "Workplace"]
 
 _log = structlog.get_logger("embedded_tasks")
+
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 5.0
 
 
 class Workplace(Protocol):
@@ -56,6 +59,7 @@ class Chains:
         owner: This process.
         clock: Where the time comes from.
         stored: Told the due time of jobs that now wait for whoever is free.
+        ended: Told the ids of jobs that were cancelled before they could start.
     """
 
     def __init__(
@@ -64,13 +68,16 @@ class Chains:
         store: Store,
         owner: str,
         clock: Clock,
+        *,
         stored: Callable[[float], None],
+        ended: Callable[[list[str]], None],
     ) -> None:
         self._worker = worker
         self._store = store
         self._owner = owner
         self._clock = clock
         self._stored = stored
+        self._ended = ended
         self._to_release: list[str] = []
         self._releasing: asyncio.Task[None] | None = None
         self._chains: set[asyncio.Task[BaseException | None]] = set()
@@ -182,18 +189,18 @@ class Chains:
             self._releasing = asyncio.create_task(self._write_releases())
 
     async def _write_releases(self) -> None:
-        pause = 0.05
+        delay = _FIRST_PAUSE
         while self._to_release:
             ids, self._to_release = self._to_release, []
             try:
-                await self._store.release(ids, self._owner)
+                self._ended(await self._store.release(ids, self._owner, self._clock.now()))
             except StoreError as error:
                 _log.error("jobs.not_released", jobs=len(ids), error=str(error))
                 if self._closing:
                     break
                 self._to_release += ids
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 5.0)
+                await pause(self._clock, delay)
+                delay = min(delay * 2, _LONGEST_PAUSE)
                 continue
             self._stored(0.0)
         self._releasing = None

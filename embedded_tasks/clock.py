@@ -15,7 +15,7 @@ from typing import Protocol
 
 from embedded_tasks.errors import ConfigurationError
 
-__all__ = ["Clock", "Duration", "SystemClock", "Timer", "seconds"]
+__all__ = ["Clock", "Duration", "SystemClock", "Timer", "pause", "seconds"]
 
 Duration = float | int | timedelta
 """A length of time: seconds, or a `timedelta`."""
@@ -61,6 +61,16 @@ class SystemClock:
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` on the running event loop after `delay` seconds."""
         return asyncio.get_running_loop().call_later(delay, callback)
+
+
+async def pause(clock: Clock, delay: float) -> None:
+    """Return after `delay` seconds of the clock."""
+    over = asyncio.Event()
+    timer = clock.call_later(delay, over.set)
+    try:
+        await over.wait()
+    finally:
+        timer.cancel()
 
 
 def seconds(duration: Duration, name: str) -> float:

@@ -92,7 +92,8 @@ class Recoverer:
             unstarted = [job for job in owned if not _may_have_started(job, corpse)]
             rest = [job for job in owned if _may_have_started(job, corpse)]
             decided = self._decide_all(rest, corpse)
-            await self._store.recover(process_id, [job.id for job in unstarted], decided)
+            ids = [job.id for job in unstarted]
+            await self._store.recover(process_id, ids, decided, self._clock.now())
             corpse.remove()
         report.processes.append(process_id)
         report.recovered += len(unstarted) + sum(d.state is JobState.QUEUED for d in decided)

@@ -239,8 +239,7 @@ class Runner(Enqueuer):
 
     def set_undecorated(self, options: TaskOptions) -> None:
         """Set the policy of functions without `@task`."""
-        Policy().with_options(options)
-        self._drafting.undecorated = options
+        self._drafting.undecorated = Policy().with_options(options)
 
     def draft(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions
@@ -345,7 +344,7 @@ class Runner(Enqueuer):
         if answer == "unchanged" or owner is None:
             return CancelAnswer.FINISHED
         if owner == session.process_id:
-            can_stop = session.running.cancel(job_id, reason)
+            can_stop = session.running.cancel(job_id, record.attempt, reason)
         else:
             session.peers.send(owner, Kind.CANCEL)
             can_stop = self._catalogue.runs_on_loop(record.task)

@@ -77,7 +77,7 @@ class Running:
         self._running: dict[str, _Entry] = {}
         self._lingering: dict[str, _Entry] = {}
         self._changed = asyncio.Event()
-        self._cancelled: dict[str, str] = {}
+        self._cancelled: dict[str, tuple[int, str]] = {}
 
     def __len__(self) -> int:
         return len(self._running)
@@ -112,21 +112,27 @@ class Running:
         first = asyncio.get_running_loop().create_future() if watched else None
         attempt = Attempt(job, self._ports, original, self._ended, self._returned_late)
         self._running[job.id] = _Entry(attempt, mark, is_async, freed, first)
-        if job.id in self._cancelled:
-            attempt.stop(Stop.CANCELLED, self._cancelled.pop(job.id))
+        number, reason = self._cancelled.pop(job.id, (0, ""))
+        if number == job.attempt:
+            attempt.stop(Stop.CANCELLED, reason)
         else:
             attempt.start()
         return first
 
-    def cancel(self, job_id: str, reason: str) -> bool | None:
+    def cancel(self, job_id: str, number: int, reason: str) -> bool | None:
         """Tell a job of this process to stop, even if it has not started yet.
+
+        Args:
+            job_id: Its id.
+            number: The attempt that is meant; a later one, after a retry by hand, is not.
+            reason: Kept with the job.
 
         Returns:
             Whether it can be made to stop, or None when it has not started.
         """
         entry = self._running.get(job_id)
         if entry is None:
-            self._cancelled[job_id] = reason
+            self._cancelled[job_id] = (number, reason)
             if len(self._cancelled) > _MOST_CANCELLED:
                 del self._cancelled[next(iter(self._cancelled))]
             return None

@@ -17,7 +17,7 @@ import structlog
 
 from embedded_tasks.attempt import Attempt, Ports
 from embedded_tasks.chain import Chains
-from embedded_tasks.clock import Clock
+from embedded_tasks.clock import Clock, pause
 from embedded_tasks.codec import Codec
 from embedded_tasks.engine import Threads
 from embedded_tasks.enqueue import Drafting, FrontDoor
@@ -96,7 +96,7 @@ class Session:
         self._folder = folder
         self._stack = AsyncExitStack()
         self._signals = ShutdownSignals(self._drain)
-        self.supervisor = Supervisor()
+        self.supervisor = Supervisor(parts.clock)
         self._observers: tuple[Observer, ...] = (
             LogObserver(successes=parts.settings.log_successes),
             *parts.settings.observers,
@@ -167,7 +167,9 @@ class Session:
             hooks=SettlerHooks(self._settled, self._stored, self.observe),
         )
         self._build_worker()
-        self.chains = Chains(self.worker, store, owner, clock, self._stored)
+        self.chains = Chains(
+            self.worker, store, owner, clock, stored=self._stored, ended=self._ended_elsewhere
+        )
         self.front_door = FrontDoor(
             parts.drafting, store, owner, clock, slots=self.worker, stored=self._stored
         )
@@ -264,7 +266,7 @@ class Session:
     async def _probe_regularly(self) -> None:
         """Where the system does not tell of a sibling's end, look every half minute."""
         while True:
-            await asyncio.sleep(_PROBE_EVERY)
+            await pause(self.parts.clock, _PROBE_EVERY)
             self.peers.refresh()
             for peer in self.peers.ids:
                 await self._recover(peer)
@@ -336,8 +338,8 @@ class Session:
                 self.waiting.heard(kind, sender)
 
     async def _cancel_requested(self) -> None:
-        for job_id, reason in await self.store.read.cancel_requests(self.process_id):
-            self.running.cancel(job_id, reason)
+        for job_id, number, reason in await self.store.read.cancel_requests(self.process_id):
+            self.running.cancel(job_id, number, reason)
 
     def _hint(self, peer: str) -> None:
         self.supervisor.spawn("recover", self._recover(peer))

@@ -14,11 +14,11 @@ from typing import Protocol
 import structlog
 
 from embedded_tasks.attempt import Attempt
-from embedded_tasks.clock import Clock
+from embedded_tasks.clock import Clock, pause
 from embedded_tasks.config import Retention
 from embedded_tasks.errors import StoreError, StoreUnavailableError
 from embedded_tasks.events import JobEvent, Observer
-from embedded_tasks.job import FINISHED, AttemptError, JobState, Outcome, Settlement
+from embedded_tasks.job import AttemptError, JobState, Outcome, Settlement
 from embedded_tasks.settling import EVENT_OF, Times, settlement
 from embedded_tasks.store import Store
 
@@ -123,13 +123,13 @@ class Settler:
         settled = await self._insist(rows)
         for ended, row in zip(batch, rows, strict=True):
             if ended.mark is not None and not self._gave_up:
-                self._marks.clear(ended.mark)
+                self._clear(ended.mark)
             if row.id in settled:
                 self._tell(ended, row)
         ended_ids = [
             row.id
             for row in rows
-            if row.id in settled and (row.state in FINISHED or row.state is JobState.HELD)
+            if row.id in settled and (row.state is not JobState.QUEUED or settled[row.id])
         ]
         queued = [row.due_at or 0.0 for row in rows if row.state is JobState.QUEUED]
         leaders = any(row.leads for row in rows)
@@ -141,9 +141,16 @@ class Settler:
         times = Times(ended.attempt.started_at, ended.ended_at)
         return settlement(ended.attempt.job, self._owner, ended.outcome, times, self._retention)
 
-    async def _insist(self, rows: list[Settlement]) -> set[str]:
+    def _clear(self, mark: int) -> None:
+        try:
+            self._marks.clear(mark)
+        except StoreUnavailableError as error:
+            # It does no harm: the outcome is on disk, and recovery looks at the job first.
+            _log.error("mark.not_cleared", error=str(error))
+
+    async def _insist(self, rows: list[Settlement]) -> dict[str, bool]:
         """Write, and if the store cannot just now, write again: an outcome is never dropped."""
-        pause = _FIRST_PAUSE
+        delay = _FIRST_PAUSE
         while True:
             try:
                 return await self._store.settle(rows)
@@ -153,16 +160,18 @@ class Settler:
                 if len(rows) == 1:
                     return await self._as_failed(rows[0], error)
                 # One row that cannot be written costs only itself.
-                settled = [await self._insist([row]) for row in rows]
-                return set().union(*settled)
-            if self._closing and pause >= 1.0:
+                written: dict[str, bool] = {}
+                for row in rows:
+                    written |= await self._insist([row])
+                return written
+            if self._closing and delay >= 1.0:
                 # The marks stay: whoever recovers this process sees that they had started.
                 self._gave_up = True
-                return set()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+                return {}
+            await pause(self._clock, delay)
+            delay = min(delay * 2, _LONGEST_PAUSE)
 
-    async def _as_failed(self, row: Settlement, error: StoreError) -> set[str]:
+    async def _as_failed(self, row: Settlement, error: StoreError) -> dict[str, bool]:
         """The store refuses this very outcome: the job must not look unfinished for that."""
         _log.error("job.not_settled", job_id=row.id, outcome=row.outcome, error=str(error))
         reason = f"Its outcome ({row.outcome}) could not be stored: {error}"
@@ -179,10 +188,10 @@ class Settler:
             prune_at=now + self._retention.keep("failed"),
         )
         try:
-            return await self._store.settle([failed])
+            return dict.fromkeys(await self._store.settle([failed]), True)
         except StoreError as second:
             _log.error("job.not_settled", job_id=row.id, outcome="failed", error=str(second))
-            return set()
+            return {}
 
     def _tell(self, ended: Ended, row: Settlement) -> None:
         job = ended.attempt.job

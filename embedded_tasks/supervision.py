@@ -12,6 +12,8 @@ from typing import Any
 
 import structlog
 
+from embedded_tasks.clock import Clock, pause
+
 __all__ = ["Supervisor"]
 
 _log = structlog.get_logger("embedded_tasks")
@@ -21,9 +23,14 @@ _LONGEST_PAUSE = 10.0
 
 
 class Supervisor:
-    """Owns loops and small tasks; nothing is left when `close` returns."""
+    """Owns loops and small tasks; nothing is left when `close` returns.
 
-    def __init__(self) -> None:
+    Args:
+        clock: Where the pauses come from.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.failures: dict[str, str] = {}
@@ -52,16 +59,16 @@ class Supervisor:
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
-        pause = _FIRST_PAUSE
+        delay = _FIRST_PAUSE
         while True:
             try:
                 await run()
                 return
             except Exception as error:  # noqa: BLE001  # it must not die in silence
                 self.failures[name] = repr(error)
-                _log.exception("loop.failed", loop=name, again_after=pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+                _log.exception("loop.failed", loop=name, again_after=delay)
+            await pause(self._clock, delay)
+            delay = min(delay * 2, _LONGEST_PAUSE)
 
     async def _guard(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
         try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from embedded_tasks.attempt import Ports
-from embedded_tasks.clock import Timer
+from embedded_tasks.clock import Timer, pause
 from embedded_tasks.context import Original
 from embedded_tasks.errors import StoreError, StoreUnavailableError
 from embedded_tasks.job import SUSPECT_AFTER, ClaimedJob
@@ -38,11 +38,11 @@ class WorkerHooks:
     """Who is told.
 
     Args:
-        expired: Gets the ids of jobs that expired while they waited.
+        ended: Gets the ids of jobs that expired, or were cancelled, while they waited.
         overflow: Called when there is more due than this process has slots for.
     """
 
-    expired: Callable[[list[str]], None]
+    ended: Callable[[list[str]], None]
     overflow: Callable[[], None]
 
 
@@ -229,7 +229,7 @@ class Worker:
 
     async def _after_claim(self, result: ClaimResult) -> None:
         if result.expired:
-            self._hooks.expired(result.expired)
+            self._hooks.ended(result.expired)
         if result.wake_at is not None:
             self.wake_at(result.wake_at)
         if result.new_tasks and await self._tasks.learn(result.new_tasks):
@@ -273,14 +273,15 @@ class Worker:
     async def _release(self, ids: Sequence[str]) -> None:
         while True:
             try:
-                await self._store.release(ids, self._owner)
+                cancelled = await self._store.release(ids, self._owner, self._clock.now())
             except StoreUnavailableError as error:
                 _log.error("jobs.not_released", jobs=len(ids), error=str(error))
                 if self._stopping:
                     # They stay ours, unstarted: whoever recovers this process releases them.
                     return
-                await asyncio.sleep(_PAUSE_AFTER_ERROR)
+                await pause(self._clock, _PAUSE_AFTER_ERROR)
             else:
+                self._hooks.ended(cancelled)
                 self._hooks.overflow()
                 return
 

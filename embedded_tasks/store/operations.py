@@ -131,10 +131,19 @@ class Jobs:
         ids = json.dumps([row[0] for row in rows])
         return _ids(connection.execute(QUERIES["begin"], {"ids": ids, "owner": owner, "now": now}))
 
-    def release(self, connection: sqlite3.Connection, rows: list[tuple[str, str]]) -> set[str]:
-        """Jobs that never started go to everybody; rows are (id, owner)."""
+    def release(
+        self, connection: sqlite3.Connection, rows: list[tuple[str, str, float]]
+    ) -> list[str]:
+        """Jobs that never started go to everybody; rows are (id, owner, now).
+
+        Returns the ids of those that are cancelled instead, because somebody had asked for it.
+        """
+        _, owner, now = rows[0]
         ids = json.dumps([row[0] for row in rows])
-        return _ids(connection.execute(QUERIES["release"], {"ids": ids, "owner": rows[0][1]}))
+        released = connection.execute(QUERIES["release"], {"ids": ids, "owner": owner}).fetchall()
+        return [
+            id for id, cancel, why in released if cancel and self._cancel(connection, id, now, why)
+        ]
 
     def withdraw(self, connection: sqlite3.Connection, rows: list[tuple[str, str | None]]) -> None:
         """Take back jobs that came too late; rows are (id, owner)."""
@@ -142,19 +151,20 @@ class Jobs:
         owner = next((row[1] for row in rows if row[1] is not None), None)
         connection.execute(QUERIES["withdraw"], {"ids": ids, "owner": owner})
 
-    def settle(self, connection: sqlite3.Connection, rows: list[list[Any]]) -> set[str]:
-        """Write outcomes. Returns the ids whose job was still ours."""
+    def settle(self, connection: sqlite3.Connection, rows: list[list[Any]]) -> dict[str, bool]:
+        """Write outcomes. Returns the ids whose job was still ours, and if it is cancelled now."""
         text = json.dumps(rows)
         if any(row[4] != "succeeded" for row in rows):
             connection.execute(QUERIES["record_attempt"], {"rows": text})
         settled = connection.execute(QUERIES["settle"], {"rows": text}).fetchall()
         queued = {row[0]: row for row in rows if row[3] == JobState.QUEUED}
-        for row in settled:
-            if row[1] and row[0] in queued:
-                self._cancel(connection, row[0], queued[row[0]][6])
+        done: dict[str, bool] = {}
+        for id, cancel in settled:
+            again = queued.get(id)
+            done[id] = bool(cancel and again and self._cancel(connection, id, again[6]))
         leaders = [row[0] for row in rows if row[16] and row[4] != "interrupted"]
-        self._unblock(connection, leaders)
-        return {row[0] for row in settled}
+        self._unblock(connection, [id for id in leaders if id in done])
+        return done
 
     def claim(self, connection: sqlite3.Connection, rows: list[Claim]) -> ClaimResult:
         """Expire what is too late, take what is due, and say when to ask again."""
@@ -239,6 +249,7 @@ class Jobs:
     def retry(self, connection: sqlite3.Connection, rows: list[tuple[str, float]]) -> bool:
         """Queue a finished or held job again; the row is (id, now)."""
         id, now = rows[0]
+        connection.execute(QUERIES["record_success"], {"id": id})
         return bool(connection.execute(QUERIES["retry"], {"id": id, "now": now}).fetchall())
 
     def hold_unknown(

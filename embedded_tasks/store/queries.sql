@@ -111,7 +111,7 @@ UPDATE jobs
 SET attempt = attempt - (state = 'running'),
     started_at = NULL, state = 'queued', owner = NULL
 WHERE id IN (SELECT value FROM json_each(:ids)) AND owner = :owner
-RETURNING id;
+RETURNING id, cancel_requested, reason;
 
 -- name: record_attempt
 -- Keep an attempt that did not succeed, while the job is still ours.
@@ -184,7 +184,14 @@ RETURNING owner;
 
 -- name: cancel_requests
 -- The jobs of this process that somebody wants to stop.
-SELECT id, reason FROM jobs WHERE owner = :owner AND state = 'running' AND cancel_requested = 1;
+SELECT id, attempt, reason FROM jobs
+WHERE owner = :owner AND state = 'running' AND cancel_requested = 1;
+
+-- name: record_success
+-- Keep the attempt that succeeded before its job is retried; until now the job's row told of it.
+INSERT INTO attempts (job, number, outcome, started_at, ended_at)
+SELECT seq, attempt, state, started_at, finished_at FROM jobs
+WHERE id = :id AND state = 'succeeded';
 
 -- name: retry
 -- held -> queued, failed -> queued, cancelled -> queued, expired -> queued, succeeded -> queued:

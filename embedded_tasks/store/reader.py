@@ -116,9 +116,10 @@ class Reader:
         rows = await self._rows("processes", {})
         return [ProcessRecord(row[0], row[1], row[2], bool(row[3])) for row in rows]
 
-    async def cancel_requests(self, owner: str) -> list[tuple[str, str]]:
-        """Return the running jobs of a process that are to be stopped, and why."""
-        return [(row[0], row[1]) for row in await self._rows("cancel_requests", {"owner": owner})]
+    async def cancel_requests(self, owner: str) -> list[tuple[str, int, str]]:
+        """Return the running jobs of a process that are to be stopped: id, attempt, reason."""
+        rows = await self._rows("cancel_requests", {"owner": owner})
+        return [(row[0], row[1], row[2]) for row in rows]
 
     async def next_prune(self) -> float | None:
         """Return when retention has something to remove."""

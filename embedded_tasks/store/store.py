@@ -158,15 +158,24 @@ class Store:
         began: set[str] = await self.writer.submit(Operation(self._jobs.begin, rows))
         return began
 
-    async def release(self, ids: Sequence[str], owner: str) -> None:
-        """Give jobs that never started to everybody."""
-        await self.writer.submit(Operation(self._jobs.release, [(id, owner) for id in ids]))
+    async def release(self, ids: Sequence[str], owner: str, now: float) -> list[str]:
+        """Give jobs that never started to everybody; return those that are cancelled instead."""
+        rows = [(id, owner, now) for id in ids]
+        cancelled: list[str] = await self.writer.submit(Operation(self._jobs.release, rows))
+        return [id for id in cancelled if id in ids]
 
-    async def settle(self, outcomes: Sequence[Settlement]) -> set[str]:
-        """Write outcomes; return the ids of the jobs that were still ours."""
+    async def settle(self, outcomes: Sequence[Settlement]) -> dict[str, bool]:
+        """Write outcomes.
+
+        Returns:
+            The ids of the jobs that were still ours; True for one that would be queued again and
+            is cancelled instead, because somebody had asked for it.
+        """
         rows = [settle_row(outcome) for outcome in outcomes]
         size = sum(len(outcome.result or "") for outcome in outcomes)
-        settled: set[str] = await self.writer.submit(Operation(self._jobs.settle, rows, size))
+        settled: dict[str, bool] = await self.writer.submit(
+            Operation(self._jobs.settle, rows, size)
+        )
         return settled
 
     async def claim(self, claim: Claim) -> ClaimResult:
@@ -181,12 +190,14 @@ class Store:
         expired: list[str] = await self.writer.submit(Operation(partial(self._jobs.expire), [now]))
         return expired
 
-    async def recover(self, owner: str, unstarted: Sequence[str], jobs: Sequence[Recovery]) -> None:
+    async def recover(
+        self, owner: str, unstarted: Sequence[str], jobs: Sequence[Recovery], now: float
+    ) -> None:
         """Put back the jobs of a dead process, then forget the process."""
 
         def work(connection: sqlite3.Connection, rows: list[Recovery]) -> None:
             if unstarted:
-                self._jobs.release(connection, [(id, owner) for id in unstarted])
+                self._jobs.release(connection, [(id, owner, now) for id in unstarted])
             self._jobs.recover(connection, rows)
             self._jobs.remove_process(connection, [owner])
 

@@ -46,6 +46,8 @@ from embedded_tasks.task import Task
 
 __all__ = ["Attempt", "Codec", "Ports", "Stop"]
 
+_UNDECORATED = Policy()
+
 
 class Stop(StrEnum):
     """Why a running attempt is told to stop."""
@@ -114,7 +116,7 @@ class Attempt:
         self._ended = ended
         self._returned_late = returned_late
         self._outcome: Outcome | None = None
-        self._policy = Policy()
+        self._policy = _UNDECORATED
         self._stop: Stop | None = None
         self._reason = ""
         self._call: LoopCall | ThreadCall | None = None

@@ -97,7 +97,7 @@ class Drafting:
         self._codec = codec
         self._clock = clock
         self._new_id = new_id
-        self.undecorated: TaskOptions = {}
+        self.undecorated = Policy()
 
     def draft(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions
@@ -112,12 +112,10 @@ class Drafting:
         """
         task, args, kwargs = self._catalogue.of(func, args, kwargs)
         task.check_arguments(args, kwargs)
-        policy_options = TaskOptions(
-            **{key: value for key, value in options.items() if key not in ("delay", "run_at")}  # type: ignore[typeddict-item]  # with_options checks every key
-        )
-        base = task.policy if task.decorated else task.policy.with_options(self.undecorated)
-        self._due_at(options, 0.0)
-        policy = base.with_options(policy_options)
+        policy = task.policy if task.decorated else self.undecorated
+        if options:
+            self._due_at(options, 0.0)
+            policy = policy.with_options(_policy_options(options))
         return Draft(self._new_id(), task, args, kwargs, policy, options)
 
     def encode(self, draft: Draft) -> str:
@@ -257,6 +255,12 @@ class FrontDoor:
         if len(reserved) < len(rows):
             self._stored(min(row.due_at for row in rows if row.owner is None))
         return reserved
+
+
+def _policy_options(options: JobOptions) -> TaskOptions:
+    return TaskOptions(
+        **{key: value for key, value in options.items() if key not in ("delay", "run_at")}  # type: ignore[typeddict-item]  # with_options checks every key
+    )
 
 
 def _owned(

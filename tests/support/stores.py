@@ -1,0 +1,102 @@
+"""Stores, open for the length of a test.
+
+What lives here: opening one, a lock that costs nothing, and a lock that a test holds. What does
+not: jobs (`jobs.py`). Called by tests of the store and of what writes to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from embedded_tasks.job import ClaimedJob, JobRecord
+from embedded_tasks.store import Claim, ClaimResult, Store, StoreSettings
+from tests.support.jobs import ME, NOW, job_id
+
+__all__ = ["Gate", "claim", "claim_all", "opened", "record", "rows", "write"]
+
+
+class Gate:
+    """The writers' lock, as a test holds it: a commit that has begun waits until it may go on."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._open.set()
+        self._loop = asyncio.get_running_loop()
+        self.reached = asyncio.Event()
+        self.error: Exception | None = None
+
+    def shut(self) -> None:
+        self._open.clear()
+        self.reached.clear()
+
+    def let_go(self) -> None:
+        self._open.set()
+
+    def acquire(self) -> None:
+        self._loop.call_soon_threadsafe(self.reached.set)
+        self._open.wait()
+        if self.error is not None:
+            raise self.error
+
+    def release(self) -> None: ...
+
+
+@asynccontextmanager
+async def opened(
+    path: str = ":memory:", gate: Gate | None = None, **changes: Any
+) -> AsyncIterator[Store]:
+    """Open a store; without `synchronous="FULL"`, as tests need no power cuts survived."""
+    settings = StoreSettings(**{"path": path, "synchronous": "OFF"} | changes)
+    store = await Store.open(settings, gate or Gate())
+    try:
+        yield store
+    finally:
+        if gate is not None:
+            gate.error = None
+            gate.let_go()
+        await store.close()
+
+
+async def claim(
+    store: Store,
+    *,
+    limit: int = 100,
+    now: float = NOW,
+    owner: str = ME,
+    tasks: Sequence[str] | None = None,
+    suspects: bool = True,
+) -> ClaimResult:
+    """Claim jobs of these tasks, by default of all that the store has heard of."""
+    names = await store.read.task_names()
+    numbers = [number for number, name in names.items() if tasks is None or name in tasks]
+    seen = max(names, default=0)
+    return await store.claim(Claim(owner, now, [(numbers, limit)], names, seen, suspects))
+
+
+async def claim_all(store: Store, **options: Any) -> list[ClaimedJob]:
+    return (await claim(store, **options)).jobs
+
+
+async def record(store: Store, number: int, now: float = NOW) -> JobRecord:
+    found = await store.read.get(job_id(number), now)
+    assert found is not None
+    return found
+
+
+async def rows(store: Store, sql: str) -> list[tuple[Any, ...]]:
+    """Read with a statement of the test's own."""
+
+    def work(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in connection.execute(sql)]
+
+    return await store._connection.run(work)
+
+
+async def write(store: Store, sql: str) -> None:
+    """Run a statement of the test's own on the store's write connection."""
+    await store._connection.run(lambda connection: connection.execute(sql).fetchall())

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from embedded_tasks.clock import Clock, seconds
 from embedded_tasks.codec import Codec
@@ -258,9 +258,8 @@ class FrontDoor:
 
 
 def _policy_options(options: JobOptions) -> TaskOptions:
-    return TaskOptions(
-        **{key: value for key, value in options.items() if key not in ("delay", "run_at")}  # type: ignore[typeddict-item]  # with_options checks every key
-    )
+    policy = {key: value for key, value in options.items() if key not in ("delay", "run_at")}
+    return cast(TaskOptions, policy)
 
 
 def _owned(

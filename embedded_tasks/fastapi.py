@@ -1,40 +1,48 @@
 """The FastAPI adapter: `install`, and nothing of it in the user's code.
 
 What lives here: how the runner gets into an app's lifespan, its requests and its routes. What does
-not: what happens to the tasks of a request, which is in `background.py`. It is the top of what
-users build; `TaskRunner` is defined here because it is the only name that knows FastAPI.
+not: what happens to the tasks of a request, which is in `batch.py`. It is the top of what users
+build; `TaskRunner` is defined here because it is the only name that knows FastAPI.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal
 
 import fastapi
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.dependencies.models import Dependant
-from fastapi.dependencies.utils import get_parameterless_sub_dependant
-from fastapi.routing import APIRoute, APIWebSocketRoute, request_response
+from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
-from starlette.routing import BaseRoute, Mount
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Scope
 
-from embedded_tasks.background import RequestBatch
+from embedded_tasks.background import SCOPE, VISIT, BackgroundTask
+from embedded_tasks.batch import RequestBatch
 from embedded_tasks.config import OnCrash
-from embedded_tasks.enqueue import Origin
+from embedded_tasks.edge import Edge, RequestVisit
 from embedded_tasks.errors import ConfigurationError, NotInstalledWarning
-from embedded_tasks.runner import Runner, current_origin
+from embedded_tasks.routes import (
+    add_dependency,
+    has_function_stack,
+    mounted_apps,
+    needs,
+    route_of,
+    walk,
+    watch,
+    without,
+)
+from embedded_tasks.runner import Runner
 from embedded_tasks.settings import in_test_mode
 
-__all__ = ["TaskRunner"]
+__all__ = ["BackgroundTask", "DurableRoute", "TaskRunner"]
 
-_BATCHES = "embedded_tasks.batches"
 _INSTALLED = "embedded_tasks_runner"
 
 
-class TaskRunner(Runner):
+class TaskRunner(Runner):  # noqa: D101  # its docstring is the base's
     __doc__ = Runner.__doc__
 
     def install(
@@ -43,7 +51,7 @@ class TaskRunner(Runner):
         *,
         background_tasks: bool = True,
         non_durable: Literal["run", "raise"] = "run",
-        on_crash: OnCrash = "retry",
+        on_crash: OnCrash | None = None,
     ) -> None:
         """Make an app's `BackgroundTasks` durable, and run with the app's lifespan.
 
@@ -54,8 +62,9 @@ class TaskRunner(Runner):
             background_tasks: False wires the lifespan alone.
             non_durable: What `add_task` does with what cannot be stored: "run" (default) runs it
                 in the request with a `NotDurableWarning`, "raise" raises `NotDurableError`.
-            on_crash: "retry" (default), "hold" or "fail": what happens to undecorated functions
-                whose process died while they ran.
+            on_crash: "retry", "hold" or "fail": what happens to undecorated functions whose
+                process died while they ran; None (default) leaves it at "retry", or as another
+                `install` of this runner has set it.
 
         Raises:
             ConfigurationError: A runner is installed already, or an option is wrong.
@@ -71,31 +80,36 @@ class TaskRunner(Runner):
             raise ConfigurationError("this app has a runner installed already; one is enough.")
         if non_durable not in ("run", "raise"):
             raise ConfigurationError(f'non_durable={non_durable!r}: expected "run" or "raise".')
-        self.set_undecorated({"on_crash": on_crash})
+        if on_crash is not None:
+            self.set_undecorated({"on_crash": on_crash})
         setattr(app.state, _INSTALLED, self)
-        _compose_lifespan(self, app)
+        installation = _Installation(self, app, refuse=non_durable == "raise")
         if background_tasks:
-            _Installation(self, app, refuse=non_durable == "raise").apply()
+            installation.reach_routes()
+            installation.wrap_app()
+        installation.compose_lifespan(reach=background_tasks)
 
 
-def _compose_lifespan(runner: Runner, app: FastAPI) -> None:
-    """Put the runner around the app's lifespan, and the work inside it.
+class DurableRoute(APIRoute):
+    """A route whose `Response(background=...)` is durable, whosever class it is.
 
-    The file is open before the app's own start-up code, which may enqueue; jobs run only while
-    what that code has set up is there.
+    Example:
+        `router = APIRouter(route_class=DurableRoute)`
     """
-    own: Callable[[Any], AbstractAsyncContextManager[Any]] = app.router.lifespan_context
 
-    @asynccontextmanager
-    async def lifespan(app: Any) -> AsyncIterator[Any]:
-        _know_packages(runner, app)
-        _warn_of_mounts(app)
-        async with runner.open(run_jobs=True, start_work=False), own(app) as state:
-            _know_packages(runner, app)
-            async with runner.working():
-                yield state
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return FastAPI's handler, for an app with a runner installed only."""
+        handler = super().get_route_handler()
 
-    app.router.lifespan_context = lifespan
+        async def handle(request: Request) -> Response:
+            if VISIT not in request.scope:
+                raise ConfigurationError(
+                    f"{request.url.path} is a DurableRoute, and its app has no runner installed. "
+                    "Write runner.install(app)."
+                )
+            return await handler(request)
+
+        return handle
 
 
 class _Installation:
@@ -105,111 +119,125 @@ class _Installation:
         self._runner = runner
         self._app = app
         self._refuse = refuse
-        self._dependency = self._make_dependency()
+        self._has_function_stack = has_function_stack()
+        self._dependency: Callable[..., Any] = (
+            self._collect if self._has_function_stack else self._collect_by_yield
+        )
+        scope: Literal["function"] | None = None if self._has_function_stack else "function"
+        self._depends = Depends(self._dependency, scope=scope)
 
-    def apply(self) -> None:
-        """Reach the routes that are there, those to come, and the outermost edge of the app."""
-        depends = Depends(self._dependency, scope=_scope_of(self._dependency))
-        self._app.router.dependencies.insert(0, depends)
-        for route in self._app.router.routes:
-            self._reach(route, depends)
-        self._wrap()
+    def compose_lifespan(self, *, reach: bool) -> None:
+        """Put the runner around the app's lifespan, and the work inside it.
 
-    def _make_dependency(self) -> Callable[..., Any]:
-        async def collect(conn: HTTPConnection, tasks: fastapi.BackgroundTasks) -> None:
-            batch = self._batch(conn, tasks)
-            if batch is not None:
-                conn.scope["fastapi_function_astack"].push_async_exit(_storing(batch))
-
-        async def collect_by_yield(
-            conn: HTTPConnection, tasks: fastapi.BackgroundTasks
-        ) -> AsyncIterator[None]:
-            batch = self._batch(conn, tasks)
-            yield
-            if batch is not None:
-                await batch.store()
-
-        return collect if has_function_stack() else collect_by_yield
-
-    def _batch(self, conn: HTTPConnection, tasks: fastapi.BackgroundTasks) -> RequestBatch | None:
-        scope = conn.scope
-        self._prune(scope)
-        if type(tasks) is not fastapi.BackgroundTasks:
-            return None
-        endpoint = scope.get("endpoint")
-        if endpoint is not None:
-            self._runner.references.add_package(endpoint.__module__)
-        batch = RequestBatch(self._runner, tasks, _origin(conn), refuse=self._refuse)
-        scope["fastapi_inner_astack"].push_async_exit(_ending(batch, scope))
-        return batch
-
-    def _prune(self, scope: Scope) -> None:
-        """Take the dependency off a route that has no use for it; its requests then cost nothing.
-
-        Not under test, where a dependency override may bring a BackgroundTasks in.
+        The file is open before the app's own start-up code, which may enqueue; jobs run only while
+        what that code has set up is there.
         """
-        if in_test_mode() or self._app.dependency_overrides:
-            return
-        context = scope.get("fastapi", {}).get("effective_route_context")
-        dependant = getattr(context or scope.get("route"), "dependant", None)
-        if not isinstance(dependant, Dependant):
-            return
-        others = [item for item in dependant.dependencies if item.call is not self._dependency]
-        if dependant.background_tasks_param_name is None and not any(map(_wants_tasks, others)):
-            # A new list: requests that are walking over the old one must not skip an entry.
-            dependant.dependencies = others
+        router = self._app.router
+        own: Callable[[Any], AbstractAsyncContextManager[Any]] = router.lifespan_context
 
-    def _reach(self, route: BaseRoute, depends: Any) -> None:
-        """Put the dependency onto a route that exists already."""
-        if isinstance(route, APIRoute | APIWebSocketRoute):
-            path = route.path_format
-            sub = get_parameterless_sub_dependant(depends=depends, path=path)
-            route.dependant.dependencies.insert(0, sub)
-            route.dependencies.insert(0, depends)
-            return
-        context = getattr(route, "include_context", None)
-        if context is not None:
-            # Since FastAPI 0.136 an included router stays a router; its routes are made on demand.
-            context.dependencies.insert(0, depends)
-            _forget_made_routes(route)
+        @asynccontextmanager
+        async def lifespan(app: Any) -> AsyncIterator[Any]:
+            self._know_packages(app)
+            _warn_of_mounts(app)
+            async with self._runner.open(run_jobs=True, start_work=False), own(app) as state:
+                self._know_packages(app)
+                if reach:
+                    # Routes that were put into a list by hand, after `install`.
+                    self.reach_routes()
+                async with self._runner.working():
+                    yield state
 
-    def _wrap(self) -> None:
+        router.lifespan_context = lifespan
+
+    def _know_packages(self, app: Any) -> None:
+        """The packages that the app's routes come from are those whose functions may be stored."""
+        for route in walk(app):
+            endpoint = getattr(route, "endpoint", None)
+            if endpoint is not None:
+                self._runner.references.add_package(endpoint.__module__)
+
+    def reach_routes(self) -> None:
+        """Reach the routes that are there, and those to come."""
+        add_dependency(self._app, self._depends)
+
+    def wrap_app(self) -> None:
         """Be the outermost part of the app, so that the end of a request is really its end."""
         app = self._app
         build = app.build_middleware_stack
 
         def build_wrapped() -> ASGIApp:
-            return _edge(build())
+            return Edge(build(), self._runner, refuse=self._refuse)
 
         app.build_middleware_stack = build_wrapped  # type: ignore[method-assign]  # of this app only
         if app.middleware_stack is not None:
-            app.middleware_stack = _edge(app.middleware_stack)
+            app.middleware_stack = Edge(app.middleware_stack, self._runner, refuse=self._refuse)
 
+    # In each request: the first dependency of every route that may have background tasks.
 
-def _edge(app: ASGIApp) -> ASGIApp:
-    """Return the app with an outermost wrapper: jobs of a request start when it has ended."""
+    async def _collect(self, conn: HTTPConnection, tasks: fastapi.BackgroundTasks) -> None:
+        batch = self._batch(conn.scope, tasks)
+        if batch is not None:
+            conn.scope["fastapi_function_astack"].push_async_exit(_storing(batch))
 
-    async def edge(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or _BATCHES in scope:
-            await app(scope, receive, send)
+    async def _collect_by_yield(
+        self, conn: HTTPConnection, tasks: fastapi.BackgroundTasks
+    ) -> AsyncIterator[None]:
+        batch = self._batch(conn.scope, tasks)
+        yield
+        if batch is not None:
+            await batch.store()
+
+    def _batch(self, scope: Scope, tasks: fastapi.BackgroundTasks) -> RequestBatch | None:
+        self._first_request(scope)
+        if type(tasks) is not fastapi.BackgroundTasks:
+            return None
+        endpoint = scope.get("endpoint")
+        if endpoint is not None:
+            self._runner.references.add_package(endpoint.__module__)
+        return self._visit(scope).open(tasks, scope)
+
+    def _visit(self, scope: Scope) -> RequestVisit:
+        visit = scope.get(VISIT)
+        if not isinstance(visit, RequestVisit):
+            # The routes were included into another app.
+            visit = RequestVisit(self._runner, scope, refuse=self._refuse, batches=None)
+            scope[VISIT] = visit
+        return visit
+
+    def _first_request(self, scope: Scope) -> None:
+        """Watch what the route's endpoint returns, and leave the route alone where that will do."""
+        route = route_of(scope, self._dependency)
+        if not isinstance(route, APIRoute) and not hasattr(route, "original_route"):
             return
-        batches: list[RequestBatch] = []
-        scope[_BATCHES] = batches
-        try:
-            await app(scope, receive, send)
-        except BaseException:
-            for batch in batches:
-                batch.give_up()
-                batch.start()
-            raise
-        for batch in batches:
-            await batch.request_ended()
+        if watch(route, self._seen):
+            SCOPE.set(scope)
+        # Not under test, where a dependency override may bring a BackgroundTasks in.
+        if self._has_function_stack and not (in_test_mode() or self._app.dependency_overrides):
+            others = without(route.dependant, self._dependency)
+            if route.dependant.background_tasks_param_name is None and not needs(others, _uses):
+                # A new list: requests that walk over the old one must not skip an entry.
+                route.dependant.dependencies = others
 
-    return edge
+    def _seen(self, response: Response) -> None:
+        """An endpoint returned a response with a background of its own."""
+        scope = SCOPE.get()
+        if scope is None:
+            return
+        visit = self._visit(scope)
+        batch = visit.batch(scope)
+        if batch is None:
+            batch = visit.open(fastapi.BackgroundTasks(), scope)
+            scope["fastapi_function_astack"].push_async_exit(_storing(batch))
+        batch.join(response, all_durable=isinstance(scope.get("route"), DurableRoute))
+
+
+def _uses(dependant: Dependant) -> bool:
+    """Return whether a dependency may add tasks, or may still fail before the response is sent."""
+    return dependant.background_tasks_param_name is not None or dependant.scope == "function"
 
 
 def _storing(batch: RequestBatch) -> Callable[..., Any]:
-    async def store(exc_type: Any, exc: Any, traceback: Any) -> None:
+    async def store(exc_type: object, *_: object) -> None:
         # The endpoint raised: nothing of it is stored, as nothing would run with plain.
         if exc_type is None:
             await batch.store()
@@ -217,77 +245,11 @@ def _storing(batch: RequestBatch) -> Callable[..., Any]:
     return store
 
 
-def _ending(batch: RequestBatch, scope: Scope) -> Callable[..., Any]:
-    async def end(exc_type: Any, exc: Any, traceback: Any) -> None:
-        """The response is sent and the request's dependencies are closed."""
-        batches: list[RequestBatch] | None = scope.get(_BATCHES)
-        if batches is not None:
-            batches.append(batch)
-        if exc_type is None:
-            # Again for what came late; and for all, when Starlette never called them.
-            await batch.run_in_request()
-        else:
-            batch.give_up()
-        if batches is None:
-            await batch.request_ended()
-
-    return end
-
-
-def has_function_stack() -> bool:
-    """Return whether this FastAPI keeps the exit stack that closes before the response is sent."""
-    codes = [request_response.__code__]
-    for code in codes:
-        if "fastapi_function_astack" in code.co_consts:
-            return True
-        codes.extend(item for item in code.co_consts if hasattr(item, "co_consts"))
-    return False
-
-
-def _scope_of(dependency: Callable[..., Any]) -> Literal["function"] | None:
-    return None if dependency.__name__ == "collect" else "function"
-
-
-def _wants_tasks(dependant: Dependant) -> bool:
-    return dependant.background_tasks_param_name is not None or any(
-        map(_wants_tasks, dependant.dependencies)
-    )
-
-
-def _forget_made_routes(route: BaseRoute) -> None:
-    for name in list(vars(route)):
-        if name.startswith("_effective") and name.endswith("_version"):
-            setattr(route, name, None)
-
-
-def _origin(conn: HTTPConnection) -> Origin:
-    bound = current_origin().request_id
-    return Origin(bound or conn.headers.get("x-request-id"), conn.headers.get("traceparent"))
-
-
-def _routes(app: Any) -> Iterator[BaseRoute]:
-    for route in getattr(app, "routes", None) or ():
-        yield route
-        router = getattr(route, "original_router", None)
-        if router is not None:
-            yield from _routes(router)
-
-
-def _know_packages(runner: Runner, app: Any) -> None:
-    """The packages that the app's routes come from are those whose functions may be stored."""
-    for route in _routes(app):
-        endpoint = getattr(route, "endpoint", None)
-        if endpoint is not None and hasattr(endpoint, "__module__"):
-            if endpoint.__module__.partition(".")[0] not in ("fastapi", "starlette"):
-                runner.references.add_package(endpoint.__module__)
-
-
 def _warn_of_mounts(app: Any) -> None:
-    for route in _routes(app):
-        mounted = getattr(route, "app", None) if isinstance(route, Mount) else None
-        if isinstance(mounted, FastAPI) and getattr(mounted.state, _INSTALLED, None) is None:
+    for path, mounted in mounted_apps(app):
+        if getattr(mounted.state, _INSTALLED, None) is None:
             warnings.warn(
-                f"The FastAPI app mounted at {route.path!r} has no runner installed: its "  # type: ignore[attr-defined]  # a Mount has one
+                f"The FastAPI app mounted at {path!r} has no runner installed: its "
                 "BackgroundTasks are not durable. Write runner.install(mounted_app) too.",
                 NotInstalledWarning,
                 stacklevel=2,

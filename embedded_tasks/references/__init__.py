@@ -12,5 +12,6 @@ from __future__ import annotations
 
 from embedded_tasks.references.calls import Target
 from embedded_tasks.references.known import STANDARD, References
+from embedded_tasks.references.refusals import refuse_call
 
-__all__ = ["STANDARD", "References", "Target"]
+__all__ = ["STANDARD", "References", "Target", "refuse_call"]

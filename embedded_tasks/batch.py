@@ -1,0 +1,388 @@
+"""All background tasks of one request, from `add_task` to the end of the request.
+
+What lives here: what is stored and when, what runs in the request, and in which order. What does
+not: how a request is reached, which is in `routes.py`. Made by the adapter, one per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from typing import Any
+
+import anyio
+import fastapi
+import structlog
+from starlette.background import BackgroundTask as StarletteTask, BackgroundTasks as StarletteTasks
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from embedded_tasks.background import BackgroundTask, BackgroundTasks, attach
+from embedded_tasks.config import JobOptions
+from embedded_tasks.enqueue import Draft, Origin, Reserved
+from embedded_tasks.errors import (
+    ConfigurationError,
+    NotDurableError,
+    NotStartedError,
+    StoreUnavailableError,
+)
+from embedded_tasks.handle import Job
+from embedded_tasks.nondurable import NonDurable
+from embedded_tasks.references import refuse_call
+from embedded_tasks.runner import Runner, current_origin
+from embedded_tasks.settings import always_decodes, in_test_mode
+
+__all__ = ["DurableTask", "RequestBatch"]
+
+_log = structlog.get_logger("embedded_tasks")
+
+_LONGEST_ID = 200
+# What Starlette and FastAPI make themselves; below them is anybody's code, called as it is.
+_PLAIN_LISTS = (StarletteTasks, fastapi.BackgroundTasks, BackgroundTasks)
+_PLAIN = (StarletteTask, BackgroundTask)
+
+
+class DurableTask(StarletteTask):
+    """One entry of `BackgroundTasks.tasks` that can be stored.
+
+    It is a `BackgroundTask` to whoever looks, and is run by the runner.
+    """
+
+    def __init__(self, draft: Draft, func: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+        super().__init__(func, *args, **kwargs)
+        self.draft = draft
+        self.reserved: Reserved | None = None
+        self.stored = False
+
+
+class _AsItIs(StarletteTask):
+    """A background of a response that is not looked into, as an entry."""
+
+    def __init__(self, background: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.background = background
+
+    async def __call__(self) -> None:
+        await self.background()
+
+
+class RequestBatch:
+    """All background tasks of one request.
+
+    Args:
+        runner: Where they are stored and run.
+        tasks: The request's `BackgroundTasks`, which becomes one of ours.
+        scope: The request's ASGI scope.
+        refuse: Raise for what cannot be stored, instead of running it in the request.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        tasks: fastapi.BackgroundTasks,
+        scope: MutableMapping[str, Any],
+        *,
+        refuse: bool,
+    ) -> None:
+        self._runner = runner
+        self._tasks = tasks
+        self._scope = scope
+        self._non_durable = NonDurable(runner, scope.get("endpoint"), refuse=refuse)
+        self._waiting: list[Reserved] = []
+        self._here: dict[int, StarletteTask] = {}
+        self._next = 0
+        self._committed = False
+        self._closed = False
+        self._over = False
+        self._error: BaseException | None = None
+        self._storing = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._early: set[asyncio.Task[None]] = set()
+        # Under test, an app may be called on another loop, or with no lifespan at all.
+        self._live = runner.runs_on_this_loop()
+        attach(tasks, self)
+
+    # Adding.
+
+    def add(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job[Any] | None:
+        """Check and add one task; called by `add_task`, from the loop or from a thread."""
+        self._check_open(func)
+        if not self._live:
+            self._add_plain(func, args, kwargs)
+            return None
+        try:
+            return self._add_draft(func, args, kwargs, {})
+        except NotDurableError as error:
+            self._non_durable.added(error)
+            self._append_here(StarletteTask(func, *args, **kwargs))
+            return None
+
+    def add_durable(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions
+    ) -> Job[Any]:
+        """Check and add one task with options, which must be possible to store."""
+        self._check_open(func)
+        if not self._live:
+            raise NotStartedError(_call(func))
+        return self._add_draft(func, args, kwargs, options)
+
+    def _check_open(self, func: Any) -> None:
+        if self._closed:
+            raise ConfigurationError(
+                f"{_call(func)}: the request has ended, and nothing of it is left that would run "
+                "this. Write `await runner.enqueue(...)`."
+            )
+
+    def _add_draft(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions
+    ) -> Job[Any]:
+        draft = self._runner.draft(func, args, kwargs, options)
+        self._tasks.tasks.append(DurableTask(draft, func, args, kwargs))
+        if self._committed:
+            # Late, such as from inside a stream: it does not wait for the end of a long one.
+            self._loop.call_soon_threadsafe(self._store_early)
+        return Job(draft.id, draft.task.name, self._runner)
+
+    def _add_plain(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not in_test_mode():
+            raise NotStartedError(_call(func))
+        if not callable(func):
+            refuse_call(func)
+        self._tasks.tasks.append(StarletteTask(func, *args, **kwargs))
+
+    def _append_here(self, task: StarletteTask) -> None:
+        self._here[id(task)] = task
+        self._tasks.tasks.append(task)
+
+    def join(self, response: Response, *, all_durable: bool) -> None:
+        """Take in what an endpoint's own response brings, so that all of it runs, in order.
+
+        Args:
+            response: The response; it has a background.
+            all_durable: Whether the route says that this background is durable, whosever it is.
+        """
+        own = response.background
+        if own is None or own is self._tasks:
+            return
+        ours = isinstance(own, BackgroundTasks | BackgroundTask)
+        if not (ours or all_durable):
+            if self._live:
+                self._count_foreign(own)
+            self._append_here(_AsItIs(own))
+        elif not (self._live or in_test_mode()):
+            raise NotStartedError("Response(background=...)")
+        elif isinstance(own, StarletteTasks) and type(own) in _PLAIN_LISTS:
+            self._tasks.tasks.extend(own.tasks)
+            # One list: what a stream adds to its own one later is seen.
+            own.tasks = self._tasks.tasks
+            attach(own, self)
+        else:
+            self._tasks.tasks.append(own)
+        response.background = self._tasks
+
+    def _count_foreign(self, background: object) -> None:
+        kind = type(background)
+        self._non_durable.found(
+            NotDurableError(
+                "Response(background=...)",
+                f"it is a {kind.__qualname__} of {kind.__module__}",
+                "Use embedded_tasks.fastapi.BackgroundTask or embedded_tasks.BackgroundTasks, or "
+                "make the route a DurableRoute.",
+            )
+        )
+
+    # Storing.
+
+    async def store(self) -> None:
+        """Store everything that was added so far, in one transaction.
+
+        Raises:
+            HTTPException: 503, if the store cannot just now; nothing of it is stored.
+        """
+        try:
+            await self._store()
+        except StoreUnavailableError as error:
+            raise HTTPException(
+                503, "The background tasks could not be stored.", {"Retry-After": "1"}
+            ) from error
+        self._committed = True
+
+    async def _store(self, start: int = 0) -> None:
+        if not self._live or not self._tasks.tasks:
+            return
+        async with self._storing:
+            self._adopt(start)
+            new = [t for t in self._tasks.tasks if isinstance(t, DurableTask) and not t.stored]
+            if not new:
+                return
+            try:
+                await self._reserve(new)
+            except NotDurableError:
+                # An argument was changed since `add_task`: what can still be stored is.
+                await self._reserve([task for task in new if self._still_durable(task)])
+
+    async def _reserve(self, new: Sequence[DurableTask]) -> None:
+        drafts = [(task.draft, contextvars.copy_context()) for task in new]
+        # The response must not leave before the commit, whatever is cancelled meanwhile.
+        with anyio.CancelScope(shield=True):
+            reserved = await self._runner.reserve(drafts, _origin(self._scope))
+        by_id = {item.job.id: item for item in reserved}
+        for task in new:
+            task.stored = True
+            task.reserved = by_id.get(task.draft.id)
+
+    def _adopt(self, start: int) -> None:
+        """Entries that were put into the public list by hand are stored too, where they can be."""
+        tasks = self._tasks.tasks
+        for index in range(start, len(tasks)):
+            task = tasks[index]
+            if isinstance(task, DurableTask) or id(task) in self._here:
+                continue
+            try:
+                if type(task) not in _PLAIN:
+                    raise NotDurableError(
+                        f"A {type(task).__qualname__} of {type(task).__module__}",
+                        "its class says itself how it is run",
+                        "Use add_task(f, ...).",
+                    )
+                draft = self._runner.draft(task.func, task.args, task.kwargs, {})
+            except NotDurableError as error:
+                self._here[id(task)] = task
+                self._non_durable.found(error)
+            else:
+                tasks[index] = DurableTask(draft, task.func, task.args, task.kwargs)
+
+    def _still_durable(self, task: DurableTask) -> bool:
+        draft = task.draft
+        try:
+            self._runner.draft(task.func, task.args, task.kwargs, draft.options)
+        except NotDurableError as error:
+            if draft.options:
+                raise
+            self._non_durable.found(error)
+            plain = StarletteTask(task.func, *task.args, **task.kwargs)
+            self._here[id(plain)] = plain
+            self._tasks.tasks[self._tasks.tasks.index(task)] = plain
+            return False
+        return True
+
+    def _store_early(self) -> None:
+        task = self._loop.create_task(self._try_to_store())
+        self._early.add(task)
+        task.add_done_callback(self._early.discard)
+
+    async def _try_to_store(self) -> None:
+        try:
+            await self._store(self._next)
+        except (StoreUnavailableError, NotDurableError) as error:
+            # It is tried again, and told, when the request comes to this task.
+            _log.warning("jobs.not_stored_yet", error=str(error))
+        if self._over:
+            # The request failed meanwhile.
+            self.give_up()
+
+    # Running.
+
+    async def run_in_request(self) -> None:
+        """Run the non-durable tasks, each after the first attempts of what was added before it."""
+        failed: Exception | None = None
+        while self._next < len(self._tasks.tasks):
+            try:
+                await self._run_next()
+            except Exception as error:
+                # What was accepted is not dropped because another task failed.
+                if not self._live:
+                    raise
+                if failed is not None:
+                    _log.exception("task.failed", url=self._scope.get("path"))
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    async def _run_next(self) -> None:
+        index, self._next = self._next, self._next + 1
+        if self._is_late(self._tasks.tasks[index]):
+            await self._store(index)
+        task = self._tasks.tasks[index]
+        if isinstance(task, DurableTask):
+            self._take_over(task)
+        else:
+            await self._first_attempts()
+            await self._run_here(task)
+
+    async def _run_here(self, task: Any) -> None:
+        if isinstance(task, BackgroundTask):
+            task.runs_here = True
+        if hasattr(task, "func"):
+            # FastAPI's own list, for the span that it opens around each task.
+            await fastapi.BackgroundTasks([task])()
+        else:
+            await task()
+
+    def _is_late(self, task: Any) -> bool:
+        """Return whether a task was added after the request's commit, and may be storable."""
+        if not self._live:
+            return False
+        return not task.stored if isinstance(task, DurableTask) else id(task) not in self._here
+
+    async def _first_attempts(self) -> None:
+        jobs, self._waiting = self._waiting, []
+        error = await self._runner.run_reserved(_ready(jobs))
+        self._error = self._error or error
+
+    # The end.
+
+    def close(self) -> None:
+        """The response is sent and the request's dependencies are closed: nothing is added now."""
+        self._closed = True
+
+    async def request_ended(self) -> BaseException | None:
+        """Start what is stored; in test mode wait for it, and return its error."""
+        self._take_over_all()
+        if not in_test_mode():
+            self._start()
+            return None
+        self._over = True
+        await self._first_attempts()
+        return self._error
+
+    def give_up(self) -> None:
+        """Start what is stored, without waiting for anything: the request was cancelled."""
+        self._take_over_all()
+        self._start()
+
+    def _start(self) -> None:
+        self._over = True
+        jobs, self._waiting = self._waiting, []
+        self._runner.start_reserved(_ready(jobs))
+
+    def _take_over_all(self) -> None:
+        """Also what the request did not come to, because it failed after it was stored."""
+        for task in self._tasks.tasks:
+            if isinstance(task, DurableTask):
+                self._take_over(task)
+
+    def _take_over(self, task: DurableTask) -> None:
+        if task.reserved is not None:
+            self._waiting.append(task.reserved)
+            task.reserved = None
+
+
+def _call(func: Any) -> str:
+    return f"add_task({getattr(func, '__qualname__', func)!s})"
+
+
+def _ready(jobs: Sequence[Reserved]) -> list[Reserved]:
+    """Return the jobs, without the objects of their calls where tests want decoded copies."""
+    if not always_decodes():
+        return list(jobs)
+    return [Reserved(item.job, item.is_async, None, item.begun) for item in jobs]
+
+
+def _origin(scope: MutableMapping[str, Any]) -> Origin:
+    headers = HTTPConnection(scope).headers
+    request_id = current_origin().request_id or headers.get("x-request-id")
+    traceparent = headers.get("traceparent")
+    # Both may come from anybody, and go into rows and logs.
+    return Origin(*(text and text[:_LONGEST_ID] for text in (request_id, traceparent)))

@@ -1,0 +1,55 @@
+"""What cannot be stored: refused, or counted and warned of.
+
+What lives here: telling. What does not: finding that out, and running it. Used by `batch.py`.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from embedded_tasks.errors import NotDurableError, NotDurableWarning
+from embedded_tasks.runner import Runner
+
+__all__ = ["NonDurable"]
+
+_RUNS_HERE = (
+    " It runs in the request, as plain BackgroundTasks do, and is lost if the process dies."
+)
+
+
+class NonDurable:
+    """Tells of the tasks of one request that cannot be stored.
+
+    Args:
+        runner: Where they are counted.
+        endpoint: The request's endpoint, where warnings point to when no `add_task` was called.
+        refuse: Raise instead.
+    """
+
+    def __init__(self, runner: Runner, endpoint: object, *, refuse: bool) -> None:
+        self._runner = runner
+        self._endpoint = endpoint
+        self._refuse = refuse
+
+    def added(self, error: NotDurableError) -> None:
+        """Tell of one whose `add_task` is being called; the warning points at that line."""
+        if self._refuse:
+            raise error
+        self._runner.count_non_durable()
+        warnings.warn(f"{error}{_RUNS_HERE}", NotDurableWarning, stacklevel=4)
+
+    def found(self, error: NotDurableError) -> None:
+        """Tell of one that nobody's `add_task` has seen; the warning points at the endpoint."""
+        if self._refuse:
+            raise error
+        self._runner.count_non_durable()
+        code = getattr(self._endpoint, "__code__", None)
+        names = getattr(self._endpoint, "__globals__", {})
+        warnings.warn_explicit(
+            f"{error}{_RUNS_HERE}",
+            NotDurableWarning,
+            filename=code.co_filename if code else "?",
+            lineno=code.co_firstlineno if code else 0,
+            module=names.get("__name__"),
+            registry=names.setdefault("__warningregistry__", {}),
+        )

@@ -1,0 +1,203 @@
+"""How the routes of a FastAPI app are reached, those that exist and those to come.
+
+What lives here: finding routes, putting a dependency on them, seeing what their endpoints return.
+What does not: what is done then. This is the one place that knows FastAPI's inside; called by
+`fastapi.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from anyio import from_thread
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_parameterless_sub_dependant
+from fastapi.routing import APIRoute, APIWebSocketRoute, request_response
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Host, Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from embedded_tasks.background import SCOPE
+
+__all__ = [
+    "add_dependency",
+    "has_function_stack",
+    "mounted_apps",
+    "needs",
+    "route_of",
+    "walk",
+    "watch",
+    "without",
+]
+
+Seen = Callable[[Response], None]
+
+_WATCHED = "_embedded_tasks_watched"
+
+
+def has_function_stack() -> bool:
+    """Return whether this FastAPI keeps the exit stack that closes before the response is sent."""
+    codes = [request_response.__code__]
+    for code in codes:
+        if "fastapi_function_astack" in code.co_consts:
+            return True
+        codes.extend(item for item in code.co_consts if hasattr(item, "co_consts"))
+    return False
+
+
+def walk(app: Any) -> Iterator[BaseRoute]:
+    """Yield every route of an app: also of included and mounted routers, not of mounted apps."""
+    for route in getattr(app, "routes", None) or ():
+        yield route
+        router = getattr(route, "original_router", None)
+        if router is not None:
+            # Since FastAPI 0.136 an included router stays a router; its routes are made on demand.
+            yield from walk(router)
+        elif isinstance(route, Mount | Host) and not list(_fastapi_of(route)):
+            yield from walk(route)
+
+
+def mounted_apps(app: Any) -> Iterator[tuple[str, FastAPI]]:
+    """Yield the FastAPI apps that are mounted, each with the path or host of its mount."""
+    for route in walk(app):
+        for mounted in _fastapi_of(route):
+            yield str(getattr(route, "path", "") or getattr(route, "host", "")), mounted
+
+
+def _fastapi_of(route: BaseRoute) -> Iterator[FastAPI]:
+    found = getattr(route, "app", None) if isinstance(route, Mount | Host) else None
+    while found is not None:
+        if isinstance(found, FastAPI):
+            yield found
+            return
+        # A middleware around it.
+        found = getattr(found, "app", None)
+
+
+def add_dependency(app: FastAPI, depends: Any) -> None:
+    """Put a dependency first onto every route that does not have it yet, and onto those to come."""
+    dependencies = app.router.dependencies
+    if depends not in dependencies:
+        dependencies.insert(0, depends)
+    _add_to_routes(app.router.routes, depends, included=False)
+
+
+def _add_to_routes(routes: Any, depends: Any, *, included: bool) -> None:
+    for route in routes:
+        context = getattr(route, "include_context", None)
+        if isinstance(route, APIRoute | APIWebSocketRoute):
+            if not included:
+                _add_to_route(route, depends)
+        elif context is not None:
+            if not included and depends not in context.dependencies:
+                context.dependencies.insert(0, depends)
+                _forget_made_routes(route)
+            _add_to_routes(route.original_router.routes, depends, included=True)
+        elif isinstance(route, Mount | Host) and not list(_fastapi_of(route)):
+            _add_to_routes(route.routes, depends, included=False)
+
+
+def _add_to_route(route: APIRoute | APIWebSocketRoute, depends: Any) -> None:
+    if depends not in route.dependencies:
+        sub = get_parameterless_sub_dependant(depends=depends, path=route.path_format)
+        route.dependant.dependencies.insert(0, sub)
+        route.dependencies.insert(0, depends)
+
+
+def _forget_made_routes(route: BaseRoute) -> None:
+    for name in list(vars(route)):
+        if name.startswith("_effective") and name.endswith("_version"):
+            setattr(route, name, None)
+
+
+def route_of(scope: Scope, dependency: Callable[..., Any]) -> Any:
+    """Return what holds the dependant of the route being called, with this dependency on it."""
+    context = scope.get("fastapi", {}).get("effective_route_context")
+    for found in (context, scope.get("route")):
+        dependant = getattr(found, "dependant", None)
+        if isinstance(dependant, Dependant) and any(
+            item.call is dependency for item in dependant.dependencies
+        ):
+            return found
+    return None
+
+
+def without(dependant: Dependant, dependency: Callable[..., Any]) -> list[Dependant]:
+    """Return the dependencies of a route but for this one."""
+    return [item for item in dependant.dependencies if item.call is not dependency]
+
+
+def needs(dependencies: list[Dependant], wanted: Callable[[Dependant], bool]) -> bool:
+    """Return whether any dependency, or one that it depends on, is wanted."""
+    return any(wanted(item) or needs(item.dependencies, wanted) for item in dependencies)
+
+
+def watch(route: Any, seen: Seen) -> bool:
+    """Show `seen` each response with a background that the route's endpoint returns itself.
+
+    It is called on the event loop, inside the request, before the response is sent.
+
+    Args:
+        route: An APIRoute, or what FastAPI makes of one for an included router.
+        seen: Finds the request by `SCOPE`.
+
+    Returns:
+        Whether that is new; a route is watched once.
+    """
+    dependant = route.dependant
+    endpoint = dependant.call
+    if hasattr(route, _WATCHED) or endpoint is None:
+        return False
+    setattr(route, _WATCHED, True)
+    if not (inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint)):
+        # FastAPI has decided by now how to call it, so a wrapper may be of either kind.
+        dependant.call = _watched(endpoint, seen)
+    route.app = _with_scope(route.app)
+    return True
+
+
+def _watched(endpoint: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
+    async def wait(result: Awaitable[Any]) -> Any:
+        response = await result
+        if isinstance(response, Response) and response.background is not None:
+            seen(response)
+        return response
+
+    if inspect.iscoroutinefunction(endpoint):
+
+        @functools.wraps(endpoint)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await wait(endpoint(*args, **kwargs))
+
+    else:
+
+        @functools.wraps(endpoint)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = endpoint(*args, **kwargs)
+            if inspect.isawaitable(result):
+                return wait(result)
+            if isinstance(result, Response) and result.background is not None:
+                # In a thread: a `def` endpoint.
+                from_thread.run_sync(seen, result)
+            return result
+
+    return call
+
+
+def _with_scope(app: ASGIApp) -> ASGIApp:
+    async def with_scope(scope: Scope, receive: Receive, send: Send) -> None:
+        if SCOPE.get() is scope:
+            await app(scope, receive, send)
+            return
+        # A middleware has made a copy of it.
+        token = SCOPE.set(scope)
+        try:
+            await app(scope, receive, send)
+        finally:
+            SCOPE.reset(token)
+
+    return with_scope

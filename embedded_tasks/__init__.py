@@ -17,6 +17,7 @@ from embedded_tasks.errors import (
 from embedded_tasks.fastapi import TaskRunner
 from embedded_tasks.handle import CancelAnswer, Job
 from embedded_tasks.retry import Backoff, Retry, Snooze
+from embedded_tasks.store import JobFilter
 from embedded_tasks.task import task
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "JobContext",
     "JobEndedError",
     "JobFailedError",
+    "JobFilter",
     "NotDurableError",
     "NotDurableWarning",
     "NotStartedError",

@@ -301,9 +301,17 @@ class Runner(Enqueuer):
             raise JobNotFoundError(str(job_id))
         return record
 
-    async def jobs(self, wanted: JobFilter) -> list[tuple[int, Job[Any]]]:
-        """Return a page of jobs, newest first, each with the key that pages on."""
-        page = await self.session("jobs").store.read.page(wanted, self._clock.now())
+    async def jobs(self, wanted: JobFilter | None = None) -> list[tuple[int, Job[Any]]]:
+        """Return a page of jobs, newest first, each with the key that pages on.
+
+        Args:
+            wanted: Which jobs, and how many; None (default) for the newest 50 of all.
+
+        Example:
+            `for key, job in await runner.jobs(JobFilter(state=ShownState.FAILED)): ...`
+        """
+        reader = self.session("jobs").store.read
+        page = await reader.page(wanted or JobFilter(), self._clock.now())
         return [(key, Job(record.id, record.task, self, record)) for key, record in page]
 
     async def counts(self) -> dict[JobState, int]:

@@ -36,7 +36,7 @@ class Lane:
         slots: How many attempts may run at once.
         ready: Jobs claimed ahead of a slot: as many as ended while one claim was under way, so that
             the slots do not stand empty during a commit, and none when jobs take longer.
-        ended: How many attempts have ended since the last claim.
+        ended: How many attempts have ended since the start.
         due: Whether the store may have more that is due.
     """
 
@@ -45,18 +45,25 @@ class Lane:
     ready: deque[ClaimedJob] = field(default_factory=deque)
     ended: int = 0
     due: bool = True
+    _ended_at_claim: int = 0
+    _ended_at_look: int = 0
 
     def want(self) -> Want | None:
         """Take the free slots for a claim; None when there is nothing to ask for."""
         if not self.due:
             return None
         places = self.slots.take(self.slots.size)
-        ahead = max(0, min(self.ended, _MOST_AHEAD) - len(self.ready))
-        self.ended = 0
+        ahead = max(0, min(self.ended - self._ended_at_claim, _MOST_AHEAD) - len(self.ready))
+        self._ended_at_claim = self.ended
         if not places + ahead:
             return None
         self.due = False
         return Want(self.is_async, places, places + ahead)
+
+    def stands(self) -> bool:
+        """Return whether no attempt has ended since this was last asked."""
+        before, self._ended_at_look = self._ended_at_look, self.ended
+        return before == self.ended
 
     def drain(self) -> list[str]:
         """Take out the jobs that were claimed ahead; return their ids."""

@@ -224,8 +224,14 @@ class Worker:
                 self._hooks.overflow()
             for _ in range(want.places - want.taken):
                 self.give_slot_back(want.is_async)
+            self._start_ready(self._lanes[want.is_async])
         if self._stale is None and any(lane.ready for lane in self._lanes.values()):
             self._stale = self._clock.call_later(_STALE_AFTER, self._release_stale)
+
+    def _start_ready(self, lane: Lane) -> None:
+        """Slots that became free while the claim was under way are for what it brought."""
+        while lane.ready and lane.slots.take():
+            self.start(lane.ready.popleft(), None, is_async=lane.is_async)
 
     async def _after_claim(self, result: ClaimResult) -> None:
         if result.expired:
@@ -257,7 +263,7 @@ class Worker:
         self._stale = None
         ids: list[str] = []
         for lane in self._lanes.values():
-            if lane.ready and lane.ended == 0:
+            if lane.ready and lane.stands():
                 ids += lane.drain()
                 lane.due = True
         self._give_to_everybody(ids)

@@ -1,0 +1,1 @@
+"""A small app whose background work survives `kill -9`."""

@@ -1,0 +1,94 @@
+"""Python blocks, run as a user would run them: as modules in files, in a folder of their own.
+
+What lives here: one session, which is one or more blocks that share what they define. What does
+not: finding blocks (`pages.py`). Used by the tests of this folder.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import linecache
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from embedded_tasks import TaskRunner
+from tests.docs.pages import Block
+
+__all__ = ["Session", "compiled"]
+
+
+def compiled(block: Block, name: str) -> CodeType:
+    """Compile a block; `await` may stand at its top, as in a shell that knows asyncio."""
+    # The line numbers are those of the page.
+    source = "\n" * (block.line if block.language == "python" else 0) + block.text
+    code: CodeType = compile(source, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    return code
+
+
+class Session:
+    """Runs blocks that share a module; a block with a title is a module of that name.
+
+    Args:
+        page: Where the blocks are from, for tracebacks.
+        folder: An empty folder, which is on `sys.path` meanwhile.
+    """
+
+    def __init__(self, page: Path, folder: Path) -> None:
+        self._page = page
+        self._folder = folder
+        self._modules: dict[str, ModuleType] = {}
+        self._present: ModuleType | None = None
+        self._stack = AsyncExitStack()
+
+    async def run(self, blocks: list[Block]) -> None:
+        """Run blocks, one after the other; a runner is opened when one awaits."""
+        sys.path.insert(0, str(self._folder))
+        try:
+            async with self._stack:
+                for block in blocks:
+                    await self._run(block)
+        finally:
+            sys.path.remove(str(self._folder))
+            self._forget()
+
+    async def _run(self, block: Block) -> None:
+        module = self._module_of(block)
+        code = compiled(block, str(self._page))
+        if code.co_flags & inspect.CO_COROUTINE:
+            await self._open_runners()
+            await eval(code, module.__dict__)
+        else:
+            exec(code, module.__dict__)
+
+    def _module_of(self, block: Block) -> ModuleType:
+        if block.title is None and self._present is not None:
+            return self._present
+        name = f"shown_{block.line}" if block.title is None else Path(block.title).stem
+        # The file is there so that a name leads back to it; its text is what is run below.
+        path = self._folder / (block.title or f"{name}.py")
+        path.write_text(block.text)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        module = importlib.util.module_from_spec(spec)
+        for known in self._modules.values():
+            if block.title is None:
+                vars(module).update(vars(known))
+        sys.modules[name] = self._modules[name] = self._present = module
+        return module
+
+    async def _open_runners(self) -> None:
+        assert self._present is not None
+        for value in list(vars(self._present).values()):
+            if isinstance(value, TaskRunner) and not value.is_running:
+                for name in self._modules:
+                    value.references.add_package(name)
+                await self._stack.enter_async_context(value.open(run_jobs=True))
+
+    def _forget(self) -> None:
+        for name in self._modules:
+            sys.modules.pop(name, None)
+        linecache.checkcache()

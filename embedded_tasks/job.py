@@ -274,7 +274,10 @@ class AttemptRecord:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class JobRecord:
-    """All that the store knows of a job. Times are seconds since 1970."""
+    """All that the store knows of a job. Times are seconds since 1970.
+
+    A page of jobs leaves `args`, `result` and `attempts` out.
+    """
 
     id: str
     task: str
@@ -283,7 +286,7 @@ class JobRecord:
     queue: str
     tags: tuple[str, ...]
     priority: int
-    args: str
+    args: str | None
     attempt: int
     failures: int
     crashes: int
@@ -301,4 +304,6 @@ class JobRecord:
     cancel_requested: bool
     request_id: str | None
     traceparent: str | None
+    options: str | None
+    held_for: str | None
     attempts: tuple[AttemptRecord, ...] = field(default=())

@@ -283,22 +283,103 @@ WHERE id IN (SELECT value FROM json_each(:ids))
     AND state IN ('succeeded', 'failed', 'cancelled', 'expired', 'held');
 
 -- name: list
--- A page of jobs, newest first, by key.
-SELECT jobs.*, tasks.name AS task_name FROM jobs JOIN tasks ON tasks.id = jobs.task
-WHERE (:before IS NULL OR jobs.seq < :before)
-    AND (:state IS NULL OR jobs.state = :state)
-    AND (:queue IS NULL OR jobs.queue = :queue)
-    AND (:task IS NULL OR jobs.task = (SELECT id FROM tasks WHERE name = :task))
-    AND (:retrying IS NULL OR (jobs.attempt > 0) = :retrying)
-    AND (:scheduled IS NULL OR (jobs.attempt = 0 AND jobs.due_at > :now) = :scheduled)
-ORDER BY jobs.seq DESC LIMIT :limit;
+-- A page of jobs, newest first, by key: each group of states by the index that knows it, or among
+-- the newest rows only (:depth). Arguments and results are left out; they may be a megabyte each.
+WITH page (seq) AS (
+    SELECT * FROM (
+        SELECT seq FROM jobs
+        WHERE :source = 'rows' AND seq < :before
+            AND seq >= min(:before, (SELECT max(seq) FROM jobs)) - :depth
+            AND (:state IS NULL OR state = :state)
+            AND (:queue IS NULL OR queue = :queue)
+            AND (:task IS NULL OR task = (SELECT id FROM tasks WHERE name = :task))
+            AND (:retrying IS NULL OR (attempt > 0) = :retrying)
+            AND (:scheduled IS NULL OR (due_at > :now) = :scheduled)
+        ORDER BY seq DESC LIMIT :limit
+    )
+    UNION ALL
+    SELECT * FROM (
+        SELECT seq FROM jobs INDEXED BY jobs_notable
+        WHERE :source = 'notable' AND seq < :before
+            AND state = :state AND state IN ('failed', 'cancelled', 'expired', 'held')
+            AND (:queue IS NULL OR queue = :queue)
+            AND (:task IS NULL OR task = (SELECT id FROM tasks WHERE name = :task))
+        ORDER BY seq DESC LIMIT :limit
+    )
+    UNION ALL
+    SELECT * FROM (
+        SELECT seq FROM jobs INDEXED BY jobs_owned
+        WHERE :source = 'running' AND seq < :before
+            AND owner IS NOT NULL AND state = 'running'
+            AND (:queue IS NULL OR queue = :queue)
+            AND (:task IS NULL OR task = (SELECT id FROM tasks WHERE name = :task))
+        ORDER BY seq DESC LIMIT :limit
+    )
+    UNION ALL
+    SELECT * FROM (
+        SELECT seq FROM jobs
+        WHERE :source = 'queued' AND seq IN (
+                SELECT seq FROM jobs INDEXED BY jobs_claimable
+                WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
+                    AND seq < :before
+                UNION ALL
+                SELECT seq FROM jobs INDEXED BY jobs_suspected
+                WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
+                    AND seq < :before
+                UNION ALL
+                SELECT seq FROM jobs INDEXED BY jobs_owned
+                WHERE state = 'queued' AND owner IS NOT NULL AND seq < :before
+                UNION ALL
+                SELECT seq FROM jobs INDEXED BY jobs_following
+                WHERE state = 'queued' AND owner IS NULL AND after IS NOT NULL AND seq < :before
+            )
+            AND (:queue IS NULL OR queue = :queue)
+            AND (:task IS NULL OR task = (SELECT id FROM tasks WHERE name = :task))
+            AND (attempt > 0) = :retrying
+            AND (:scheduled IS NULL OR (due_at > :now) = :scheduled)
+        ORDER BY seq DESC LIMIT :limit
+    )
+)
+SELECT jobs.seq, jobs.id, jobs.state, jobs.queue, jobs.priority, jobs.due_at, jobs.created_at,
+    jobs.owner, jobs.attempt, jobs.failures, jobs.crashes, jobs.snoozes, jobs.on_crash, jobs.tags,
+    jobs.options, jobs.start_by, jobs.finish_by, jobs.request_id, jobs.traceparent,
+    jobs.cancel_requested, jobs.started_at, jobs.finished_at, jobs.reason, jobs.held_for,
+    tasks.name AS task_name, NULL AS args, NULL AS result
+FROM page CROSS JOIN jobs ON jobs.seq = page.seq JOIN tasks ON tasks.id = jobs.task
+ORDER BY jobs.seq DESC;
 
 -- name: counts
--- How many jobs are in each state, counted up to a cap.
-SELECT names.value, (
-    SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = names.value LIMIT :cap)
+-- How many jobs are in each state, counted up to a cap, by indexes alone. The succeeded ones have
+-- none of their own: they are the finished ones without the others.
+WITH notable (state, total) AS (
+    SELECT state, count(*) FROM jobs INDEXED BY jobs_notable
+    WHERE state IN ('failed', 'cancelled', 'expired', 'held') GROUP BY state
+),
+finished (others) AS (SELECT coalesce(sum(total), 0) FROM notable WHERE state <> 'held')
+SELECT state, min(total, :cap) FROM notable
+UNION ALL
+SELECT 'succeeded', max(count(*) - (SELECT others FROM finished), 0) FROM (
+    SELECT 1 FROM jobs INDEXED BY jobs_prunable WHERE prune_at IS NOT NULL
+    LIMIT :cap + (SELECT others FROM finished)
 )
-FROM json_each('["queued", "running", "succeeded", "failed", "cancelled", "expired", "held"]') AS names;
+UNION ALL
+SELECT 'running', count(*) FROM (
+    SELECT 1 FROM jobs INDEXED BY jobs_owned WHERE owner IS NOT NULL AND state = 'running' LIMIT :cap
+)
+UNION ALL
+SELECT 'queued', count(*) FROM (
+    SELECT 1 FROM jobs INDEXED BY jobs_claimable
+    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
+    UNION ALL
+    SELECT 1 FROM jobs INDEXED BY jobs_suspected
+    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
+    UNION ALL
+    SELECT 1 FROM jobs INDEXED BY jobs_owned WHERE state = 'queued' AND owner IS NOT NULL
+    UNION ALL
+    SELECT 1 FROM jobs INDEXED BY jobs_following
+    WHERE state = 'queued' AND owner IS NULL AND after IS NOT NULL
+    LIMIT :cap
+);
 
 -- name: processes
 -- The processes that opened the file.

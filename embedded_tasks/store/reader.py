@@ -29,6 +29,9 @@ __all__ = ["COUNT_CAP", "JobFilter", "OwnedJob", "ProcessRecord", "Reader"]
 COUNT_CAP = 10_000
 """Counting stops here; a larger number is shown as this one with a plus."""
 
+_ABOVE_ALL = 2**63 - 1
+_NEWEST = 10_000
+
 _T = TypeVar("_T")
 
 
@@ -89,7 +92,7 @@ class Reader:
     async def counts(self) -> dict[JobState, int]:
         """Return how many jobs are in each state, counted up to `COUNT_CAP`."""
         rows = await self._rows("counts", {"cap": COUNT_CAP})
-        return {JobState(row[0]): row[1] for row in rows}
+        return dict.fromkeys(JobState, 0) | {JobState(row[0]): row[1] for row in rows}
 
     async def ended(self, ids: list[str]) -> list[str]:
         """Return which of these jobs have finished or are held."""
@@ -155,34 +158,43 @@ def _get(id: str, now: float, connection: sqlite3.Connection) -> JobRecord | Non
 def _list(
     wanted: JobFilter, now: float, connection: sqlite3.Connection
 ) -> list[tuple[int, JobRecord]]:
-    state, retrying, scheduled = _stored(wanted.state)
-    rows = connection.execute(
-        QUERIES["list"],
-        {
-            "state": state,
-            "retrying": retrying,
-            "scheduled": scheduled,
-            "task": wanted.task,
-            "queue": wanted.queue,
-            "before": wanted.before,
-            "limit": wanted.limit,
-            "now": now,
-        },
-    ).fetchall()
+    source, state, retrying, scheduled = _stored(wanted.state)
+    parameters = {
+        "source": source,
+        "state": state,
+        "retrying": retrying,
+        "scheduled": scheduled,
+        "task": wanted.task,
+        "queue": wanted.queue,
+        "before": _ABOVE_ALL if wanted.before is None else wanted.before,
+        "limit": wanted.limit,
+        "now": now,
+        "depth": _ABOVE_ALL,
+    }
+    rows: list[sqlite3.Row] = []
+    if source == "queued":
+        # In a long backlog the newest rows fill the page; its indexes would be read as a whole.
+        rows = _all(connection, "list", parameters | {"source": "rows", "depth": _NEWEST})
+    if len(rows) < wanted.limit:
+        rows = _all(connection, "list", parameters)
     return [(row["seq"], _record(row, now, ())) for row in rows]
 
 
-def _stored(shown: ShownState | None) -> tuple[str | None, int | None, int | None]:
-    """Return the stored state, and what the attempts and the due time must be like."""
-    if shown is None:
-        return None, None, None
-    if shown is ShownState.RETRYING:
-        return "queued", 1, None
-    if shown is ShownState.SCHEDULED:
-        return "queued", 0, 1
-    if shown is ShownState.QUEUED:
-        return "queued", 0, 0
-    return str(shown), None, None
+def _stored(shown: ShownState | None) -> tuple[str, str | None, int | None, int | None]:
+    """Return where to look, the stored state, and what attempts and due time must be like."""
+    match shown:
+        case ShownState.RETRYING:
+            return "queued", "queued", 1, None
+        case ShownState.SCHEDULED:
+            return "queued", "queued", 0, 1
+        case ShownState.QUEUED:
+            return "queued", "queued", 0, 0
+        case ShownState.RUNNING:
+            return "running", "running", None, None
+        case None | ShownState.SUCCEEDED:
+            return "rows", shown and shown.value, None, None
+        case _:
+            return "notable", shown.value, None, None
 
 
 def _attempt(row: sqlite3.Row) -> AttemptRecord:
@@ -201,7 +213,7 @@ def _attempt(row: sqlite3.Row) -> AttemptRecord:
 _PLAIN = (
     "id", "queue", "priority", "args", "attempt", "failures", "crashes", "snoozes", "created_at",
     "due_at", "started_at", "finished_at", "start_by", "finish_by", "on_crash", "result", "reason",
-    "owner", "request_id", "traceparent",
+    "owner", "request_id", "traceparent", "options", "held_for",
 )  # fmt: skip  # the columns that are taken as they are
 
 

@@ -43,8 +43,10 @@ class LogObserver:
         if event.request_id is not None:
             values["request_id"] = event.request_id
         for name, value in event.details.items():
-            if name == "traceback" and event.name is not EventName.FAILED:
-                continue
-            values[name] = round(value, 4) if isinstance(value, float) else value
+            if name != "traceback":
+                values[name] = round(value, 4) if isinstance(value, float) else value
+            elif event.name is EventName.FAILED:
+                # structlog's own word, which its console renderer prints over several lines.
+                values["exception"] = value
         level = _LEVELS.get(event.name, "info")
         getattr(_log, level)(event.name.value, **values)

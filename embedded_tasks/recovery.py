@@ -30,6 +30,7 @@ class RecoveryReport:
 
     Args:
         processes: The dead processes.
+        left: Processes that are gone and had left nothing behind.
         recovered: How many jobs go on.
         held: The ids of jobs that now need a person.
         failed: The ids of jobs that are failed for it.
@@ -37,6 +38,7 @@ class RecoveryReport:
     """
 
     processes: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     recovered: int = 0
     held: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -83,18 +85,28 @@ class Recoverer:
     async def recover(self, process_id: str, report: RecoveryReport) -> None:
         """Put back the jobs of one process, if it is dead."""
         found = probe(self._folder, process_id)
-        if found.undecided:
-            report.undecided[process_id] = found.undecided
         with found as corpse:
+            # The store names none that is just starting, and none that has left in good order.
+            named = process_id in await self._store.read.owners()
             if corpse is None:
+                if found.undecided and named:
+                    report.undecided[process_id] = found.undecided
                 return
-            owned = await self._store.read.owned(process_id)
-            unstarted = [job for job in owned if not _may_have_started(job, corpse)]
-            rest = [job for job in owned if _may_have_started(job, corpse)]
-            decided = self._decide_all(rest, corpse)
-            ids = [job.id for job in unstarted]
-            await self._store.recover(process_id, ids, decided, self._clock.now())
+            if corpse.gone and not named:
+                corpse.remove()
+                report.left.append(process_id)
+                return
+            await self._put_back(corpse, report)
             corpse.remove()
+
+    async def _put_back(self, corpse: Corpse, report: RecoveryReport) -> None:
+        process_id = corpse.process_id
+        owned = await self._store.read.owned(process_id)
+        unstarted = [job for job in owned if not _may_have_started(job, corpse)]
+        rest = [job for job in owned if _may_have_started(job, corpse)]
+        decided = self._decide_all(rest, corpse)
+        ids = [job.id for job in unstarted]
+        await self._store.recover(process_id, ids, decided, self._clock.now())
         report.processes.append(process_id)
         report.recovered += len(unstarted) + sum(d.state is JobState.QUEUED for d in decided)
         report.held += [row.id for row in decided if row.state is JobState.HELD]

@@ -92,6 +92,7 @@ class Session:
         self._works = False
         self._overflowed = -_OVERFLOW_EVERY
         self._ended = False
+        self._leaves_nothing = True
         self._path = path
         self._folder = folder
         self._stack = AsyncExitStack()
@@ -126,9 +127,9 @@ class Session:
         keep = settings.retention
         # The mailbox first: whoever sees the process file may write to it.
         self.mailbox = Mailbox.create(self._folder, self.process_id)
-        self._stack.callback(self.mailbox.close)
+        self._stack.callback(self._close_mailbox)
         self.process_file = ProcessFile.create(self._folder, self.process_id)
-        self._stack.callback(self.process_file.close)
+        self._stack.callback(self._close_process_file)
         lock = WritersLock(self._folder)
         self._stack.callback(lock.close)
         self.store = await Store.open(
@@ -143,6 +144,7 @@ class Session:
             lock,
         )
         self._stack.push_async_callback(self.store.close)
+        self._leaves_nothing = False
         await self.store.add_process(
             self.process_id, os.getpid(), clock.now(), runs_jobs=self.runs_jobs
         )
@@ -214,7 +216,7 @@ class Session:
     def _meet_siblings(self) -> None:
         self.peers.refresh()
         self.peers.broadcast(Kind.HELLO)
-        if self.recovered.recovered and not self.runs_jobs:
+        if self.recovered.recovered:
             self.peers.broadcast(Kind.WORK)
         self.supervisor.loop("settler", self.settler.run)
         self.supervisor.loop("pruner", self.pruner.run)
@@ -241,22 +243,34 @@ class Session:
 
     async def stop(self) -> None:
         """End the work and close everything."""
-        await self.end_work()
-        self.settler.close()
-        await self.supervisor.ended("settler")
-        if len(self.running) + self.running.lingering:
-            # Threads that cannot be stopped: the lock goes with the process, and recovery refunds.
+        try:
+            await self.end_work()
+            self.settler.close()
+            await self.supervisor.ended("settler")
+            if not self._still_running():
+                self._leaves_nothing = await self.store.remove_process(self.process_id)
+            self.peers.broadcast(Kind.WORK)
+        finally:
+            await self._stack.aclose()
+        _log.info("runner.stopped", file=self._path, still_running=self._still_running())
+
+    def _still_running(self) -> int:
+        """Return how many functions run; of threads, some may be impossible to stop."""
+        return len(self.running) + self.running.lingering
+
+    def _close_process_file(self) -> None:
+        # What could not be settled or released is for whoever finds this lock free: at once, or,
+        # with threads that cannot be stopped, when the process has ended.
+        if self._works and self._still_running():
             self.process_file.keep_until_exit()
+        else:
+            self.process_file.close(remove=self._leaves_nothing)
+
+    def _close_mailbox(self) -> None:
+        if self._works and self._still_running():
             self.mailbox.keep_until_exit()
         else:
-            await self.store.remove_process(self.process_id)
-        self.peers.broadcast(Kind.WORK)
-        await self._stack.aclose()
-        _log.info(
-            "runner.stopped",
-            file=self._path,
-            still_running=(len(self.running) + self.running.lingering),
-        )
+            self.mailbox.close()
 
     def _drain(self) -> None:
         """The process is about to end: claim no more; what is stored now goes to siblings."""
@@ -352,8 +366,11 @@ class Session:
             _log.warning(
                 "process.recovered", process=peer, recovered=report.recovered, held=len(report.held)
             )
-            self.waiting.gone(peer)
             self._settled(report.held + report.failed)
+            self.waiting.tell()
+            self.peers.broadcast(Kind.WORK)
+        if report.processes or report.left:
+            self.waiting.gone(peer)
             self._settled(await self.store.hold_unknown(self.process_id, []))
         await self.waiting.look()
         self.worker.wake()

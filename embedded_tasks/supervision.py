@@ -33,6 +33,7 @@ class Supervisor:
         self._clock = clock
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
         self.failures: dict[str, str] = {}
 
     def loop(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
@@ -46,13 +47,17 @@ class Supervisor:
         await self._loops[name]
 
     def spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
-        """Run something once; if it fails, log that."""
+        """Run something once; if it fails, log that. Nothing is begun after `close`."""
+        if self._closed:
+            work.close()
+            return
         task = asyncio.create_task(self._guard(name, work), name=f"embedded_tasks {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """Cancel what still runs and wait for its end."""
+        self._closed = True
         running = [*self._loops.values(), *self._tasks]
         for task in running:
             task.cancel()

@@ -64,18 +64,19 @@ class Waiting:
 
     def settled(self, ids: list[str]) -> None:
         """Wake who waits for these jobs, and tell the siblings that asked."""
-        for job_id in ids:
-            for future in self._futures.get(job_id, ()):
-                if not future.done():
-                    future.set_result(None)
+        self._wake(ids)
         if ids:
-            for peer in self._curious:
-                self._peers.send(peer, Kind.SETTLED)
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell the siblings that asked that something has ended."""
+        for peer in self._curious:
+            self._peers.send(peer, Kind.SETTLED)
 
     async def look(self) -> None:
         """Read which of the awaited jobs have ended, after a sibling said that some have."""
         if self._futures:
-            self.settled(await self._store.read.ended(list(self._futures)))
+            self._wake(await self._store.read.ended(list(self._futures)))
 
     def greet(self, peer: str) -> None:
         """Tell a new sibling that somebody waits here."""
@@ -93,6 +94,12 @@ class Waiting:
     def gone(self, peer: str) -> None:
         """Forget a sibling."""
         self._curious.discard(peer)
+
+    def _wake(self, ids: list[str]) -> None:
+        for job_id in ids:
+            for future in self._futures.get(job_id, ()):
+                if not future.done():
+                    future.set_result(None)
 
     def _forget(self, job_id: str, future: asyncio.Future[None]) -> None:
         futures = self._futures.get(job_id, [])

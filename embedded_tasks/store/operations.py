@@ -270,10 +270,10 @@ class Jobs:
         """Write down a process."""
         connection.execute(QUERIES["add_process"], rows[0])
 
-    def remove_process(self, connection: sqlite3.Connection, rows: list[str]) -> None:
-        """Forget processes."""
-        for id in rows:
-            connection.execute(QUERIES["remove_process"], {"id": id})
+    def remove_process(self, connection: sqlite3.Connection, rows: list[str]) -> bool:
+        """Forget a process that owns no job any more; return whether that is so."""
+        (id,) = rows
+        return connection.execute(QUERIES["remove_process"], {"id": id}).rowcount > 0
 
     def prune(self, connection: sqlite3.Connection, rows: list[tuple[float, int]]) -> int:
         """Remove finished jobs; the row is (now, limit). Returns how many."""

@@ -242,8 +242,8 @@ SELECT id FROM processes UNION SELECT DISTINCT owner FROM jobs WHERE owner IS NO
 INSERT INTO processes (id, pid, started_at, runs_jobs) VALUES (:id, :pid, :now, :runs_jobs);
 
 -- name: remove_process
--- A process has left or was recovered.
-DELETE FROM processes WHERE id = :id;
+-- A process has left or was recovered, and owns no job any more.
+DELETE FROM processes WHERE id = :id AND NOT EXISTS (SELECT 1 FROM jobs WHERE owner = :id);
 
 -- name: add_unknown
 -- A process does not have the code of this task.

@@ -241,9 +241,11 @@ class Store:
         row = {"id": id, "pid": pid, "now": now, "runs_jobs": int(runs_jobs)}
         await self.writer.submit(Operation(partial(self._jobs.add_process), [row]))
 
-    async def remove_process(self, id: str) -> None:
-        """Forget a process that has left."""
-        await self.writer.submit(Operation(partial(self._jobs.remove_process), [id]))
+    async def remove_process(self, id: str) -> bool:
+        """Forget a process that has left, unless it still owns a job; return whether it is gone."""
+        operation = Operation(partial(self._jobs.remove_process), [id])
+        removed: bool = await self.writer.submit(operation)
+        return removed
 
     async def prune(self, now: float) -> int:
         """Remove one batch of finished jobs whose time of keeping is over; return how many."""

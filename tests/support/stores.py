@@ -21,29 +21,47 @@ __all__ = ["Gate", "claim", "claim_all", "opened", "record", "rows", "write"]
 
 
 class Gate:
-    """The writers' lock, as a test holds it: a commit that has begun waits until it may go on."""
+    """The writers' lock, as a test holds it: a transaction stops there until it may go on."""
 
     def __init__(self) -> None:
-        self._open = threading.Event()
-        self._open.set()
+        self._turn = threading.Semaphore(0)
+        self._shut = False
+        self._after = False
         self._loop = asyncio.get_running_loop()
         self.reached = asyncio.Event()
         self.error: Exception | None = None
 
-    def shut(self) -> None:
-        self._open.clear()
+    def shut(self, *, after: bool = False) -> None:
+        """Stop the next transaction before it begins, or after it is committed."""
+        self._after = after
+        self._shut = True
         self.reached.clear()
 
     def let_go(self) -> None:
-        self._open.set()
+        """Let the stopped transaction go on, and all that follow."""
+        if self._shut:
+            self._shut = False
+            self._turn.release()
+
+    def next(self) -> None:
+        """Let the stopped transaction go on, and stop the one after it."""
+        self.reached.clear()
+        self._turn.release()
 
     def acquire(self) -> None:
-        self._loop.call_soon_threadsafe(self.reached.set)
-        self._open.wait()
         if self.error is not None:
             raise self.error
+        if not self._after:
+            self._stop()
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        if self._after:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._shut:
+            self._loop.call_soon_threadsafe(self.reached.set)
+            self._turn.acquire()
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ files (`processes`). Called by the runner at start and when a sibling seems to h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -123,10 +123,13 @@ class Recoverer:
 
     def _decide(self, job: OwnedJob, corpse: Corpse, *, charged: bool) -> Recovery:
         flags = _flags(job, corpse)
+        if flags & TIMED_OUT:
+            # That attempt had failed before; only its retry waited for the thread's end.
+            reason = "It did not end within its timeout, and its thread still ran."
+            row = self._row(job, corpse, JobState.QUEUED, "timed out", reason, crashed=False)
+            return replace(row, failed=1, error_type="TimeoutError", unblocks=job.leads)
         if flags & INTERRUPTED:
             return self._row(job, corpse, JobState.QUEUED, "interrupted", None, crashed=False)
-        if flags & TIMED_OUT:
-            return self._row(job, corpse, JobState.QUEUED, "timed out", None, crashed=False)
         certain = corpse.readable and corpse.same_boot
         charged = charged and certain
         reason = (

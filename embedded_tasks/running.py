@@ -15,7 +15,7 @@ from uuid import UUID
 
 from embedded_tasks.attempt import Attempt, Ports, Stop
 from embedded_tasks.context import Original
-from embedded_tasks.job import ClaimedJob, Outcome, RetryLater
+from embedded_tasks.job import ClaimedJob, Interrupted, Outcome, RetryLater
 from embedded_tasks.processes import INTERRUPTED, TIMED_OUT
 
 __all__ = ["FirstEnd", "Marks", "Running", "RunningHooks"]
@@ -144,10 +144,11 @@ class Running:
         if attempt.abandoned:
             self._lingering[attempt.job.id] = entry
             self._hooks.stuck(attempt)
-        if attempt.abandoned and isinstance(outcome, RetryLater):
+        if attempt.abandoned and isinstance(outcome, RetryLater | Interrupted):
             # It must not run twice at once: the retry waits for the function's real end.
             entry.postponed = outcome
-            self._marks.annotate(entry.mark, TIMED_OUT)
+            flag = TIMED_OUT if isinstance(outcome, RetryLater) else INTERRUPTED
+            self._marks.annotate(entry.mark, flag)
         else:
             self._hooks.ended(attempt, outcome, entry.mark)
         if entry.first is not None and not entry.first.done():

@@ -100,6 +100,7 @@ class Recovery:
     error_type: str | None
     error_message: str | None
     unblocks: bool
+    failed: int = 0
 
 
 class Jobs:
@@ -215,6 +216,7 @@ class Jobs:
             after = {
                 "state": row.state,
                 "crashed": row.crashed,
+                "failed": row.failed,
                 "reason": row.reason,
                 "held_for": row.held_for,
                 "finished_at": row.now if row.state in FINISHED else None,

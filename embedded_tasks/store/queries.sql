@@ -142,7 +142,8 @@ RETURNING id, cancel_requested;
 -- name: recover
 -- running -> queued, held, failed: a job of a dead process whose attempt had started.
 UPDATE jobs
-SET state = :state, owner = NULL, crashes = crashes + :crashed, reason = :reason,
+SET state = :state, owner = NULL, crashes = crashes + :crashed,
+    failures = failures + :failed, reason = :reason,
     held_for = :held_for, finished_at = :finished_at, prune_at = :prune_at,
     expires_at = finish_by
 WHERE id = :id AND state = 'running' AND attempt = :attempt AND owner = :owner

@@ -85,9 +85,9 @@ TRANSITIONS: Mapping[str, frozenset[tuple[JobState | None, JobState]]] = {
     "settle": frozenset({(_R, _Q), (_R, _H)} | {(_R, state) for state in FINISHED}),
     "recover": frozenset({(_R, _Q), (_R, _H), (_R, JobState.FAILED)}),
     "expire": frozenset({(_Q, JobState.EXPIRED)}),
-    "cancel": frozenset({(_Q, JobState.CANCELLED), (_H, JobState.CANCELLED)}),
+    "cancel_waiting": frozenset({(_Q, JobState.CANCELLED), (_H, JobState.CANCELLED)}),
     "retry": frozenset({(_H, _Q)} | {(state, _Q) for state in FINISHED}),
-    "hold": frozenset({(_Q, _H)}),
+    "hold_unknown": frozenset({(_Q, _H)}),
     "unhold": frozenset({(_H, _Q)}),
 }
 """Every named query that changes a state, and from which state to which it may go."""

@@ -41,7 +41,7 @@ class Checkpointer:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             if self._wal_size() > _LARGE_WAL:
                 self._shrink(connection)
-        except sqlite3.OperationalError:
+        except sqlite3.Error:
             # The commit stands in the WAL; the next round tries again.
             return
 

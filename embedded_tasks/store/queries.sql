@@ -99,18 +99,20 @@ FROM level WHERE level.priority IS NOT NULL;
 SELECT min(expires_at) FROM jobs WHERE state = 'queued' AND expires_at IS NOT NULL;
 
 -- name: begin
--- queued -> running: reserved jobs of this process whose turn has come.
+-- queued -> running: reserved jobs of this process whose turn has come. (By id: the plus keeps
+-- SQLite from walking over all jobs of the process.)
 UPDATE jobs
 SET state = 'running', attempt = attempt + 1, after = NULL, started_at = :now
-WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'queued' AND owner = :owner
+WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'queued' AND +owner = :owner
 RETURNING id;
 
 -- name: release
 -- running -> queued, queued -> queued: jobs of this process that never started go to everybody.
+-- (By id, as above.)
 UPDATE jobs
 SET attempt = attempt - (state = 'running'),
     started_at = NULL, state = 'queued', owner = NULL
-WHERE id IN (SELECT value FROM json_each(:ids)) AND owner = :owner
+WHERE id IN (SELECT value FROM json_each(:ids)) AND +owner = :owner
 RETURNING id, cancel_requested, reason;
 
 -- name: record_attempt

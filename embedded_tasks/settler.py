@@ -93,12 +93,15 @@ class Settler:
         self._hooks = hooks
         self._waiting: list[Ended] = []
         self._wake = asyncio.Event()
+        self._all_written = asyncio.Event()
+        self._all_written.set()
         self._closing = False
         self._gave_up = False
 
     def add(self, ended: Ended) -> None:
         """Take an outcome; it is written with the next commit."""
         self._waiting.append(ended)
+        self._all_written.clear()
         self._wake.set()
 
     def close(self) -> None:
@@ -106,17 +109,22 @@ class Settler:
         self._closing = True
         self._wake.set()
 
+    async def written(self) -> None:
+        """Return when what was added so far is on disk, for tests that then look at it."""
+        await self._all_written.wait()
+
     async def run(self) -> None:
         """Write outcomes until `close` is called and none waits."""
         while True:
             batch, self._waiting = self._waiting, []
             if batch:
                 await self._write(batch)
-            elif self._closing:
+                continue
+            self._all_written.set()
+            if self._closing:
                 return
-            else:
-                self._wake.clear()
-                await self._wake.wait()
+            self._wake.clear()
+            await self._wake.wait()
 
     async def _write(self, batch: list[Ended]) -> None:
         rows = [self._settlement(ended) for ended in batch]

@@ -31,8 +31,10 @@ CREATE TABLE jobs (
     seq              INTEGER PRIMARY KEY,
     id               TEXT NOT NULL UNIQUE,
     task             INTEGER NOT NULL REFERENCES tasks (id),
+    -- Checks say OR and not IN: SQLite builds the list of an IN anew for every row it writes.
     state            TEXT NOT NULL CHECK (
-        state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired', 'held')
+        state = 'queued' OR state = 'running' OR state = 'succeeded' OR state = 'failed'
+        OR state = 'cancelled' OR state = 'expired' OR state = 'held'
     ),
     queue            TEXT NOT NULL,
     priority         INTEGER NOT NULL,
@@ -45,7 +47,9 @@ CREATE TABLE jobs (
     failures         INTEGER NOT NULL DEFAULT 0,
     crashes          INTEGER NOT NULL DEFAULT 0,
     snoozes          INTEGER NOT NULL DEFAULT 0,
-    on_crash         TEXT NOT NULL CHECK (on_crash IN ('retry', 'hold', 'fail')),
+    on_crash         TEXT NOT NULL CHECK (
+        on_crash = 'retry' OR on_crash = 'hold' OR on_crash = 'fail'
+    ),
     args             TEXT NOT NULL,
     options          TEXT,
     tags             TEXT,
@@ -71,8 +75,14 @@ CREATE TABLE jobs (
     held_for         TEXT,
     CHECK (state <> 'running' OR (owner IS NOT NULL AND attempt >= 1)),
     CHECK (owner IS NULL OR state IN ('queued', 'running')),
-    CHECK ((state IN ('succeeded', 'failed', 'cancelled', 'expired')) = (finished_at IS NOT NULL)),
-    CHECK (state NOT IN ('failed', 'cancelled', 'expired', 'held') OR reason IS NOT NULL),
+    CHECK (
+        (state = 'succeeded' OR state = 'failed' OR state = 'cancelled' OR state = 'expired')
+        = (finished_at IS NOT NULL)
+    ),
+    CHECK (
+        reason IS NOT NULL
+        OR state = 'queued' OR state = 'running' OR state = 'succeeded'
+    ),
     CHECK ((state = 'held') = (held_for IS NOT NULL)),
     CHECK (state = 'succeeded' OR result IS NULL)
 ) STRICT;

@@ -6,10 +6,11 @@ statement of ours. Called by the writer and the reader only.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiosqlite
 
@@ -52,21 +53,34 @@ class Connection(aiosqlite.Connection):
     pinned aiosqlite release; a test checks that they are what they were.
     """
 
-    def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, connector: Callable[[], sqlite3.Connection], path: str) -> None:
         super().__init__(connector, iter_chunk_size=64)
+        self._path = path
+        self._stopped: asyncio.Future[Any] | None = None
         # A commit that hangs in the kernel must not keep the interpreter from ending.
         self._thread.daemon = True
 
     async def open(self) -> None:
-        """Start the connection's thread and open the file in it."""
-        _ = await self
-
-    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Call `work` with the plain connection in the connection's thread.
+        """Start the connection's thread and open the file in it.
 
         Raises:
             StoreError: SQLite's error, translated.
         """
+        try:
+            _ = await self
+        except sqlite3.Error as error:
+            # aiosqlite has told its thread to end; it must not outlive the loop.
+            if self._stopped is not None:
+                await self._stopped
+            raise translated(error, self._path) from error
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """Stop the connection's thread, as aiosqlite does, and remember when it has ended."""
+        self._stopped = super().stop()
+        return self._stopped
+
+    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Call `work` with the plain connection in the connection's thread."""
         result: _T = await self._execute(partial(work, self._conn))  # type: ignore[no-untyped-call]  # aiosqlite leaves it untyped
         return result
 
@@ -95,7 +109,7 @@ def connect(path: str, *, settings: dict[str, str | int], read_only: bool = Fals
         connection.row_factory = sqlite3.Row
         return connection
 
-    return Connection(connector)
+    return Connection(connector, path)
 
 
 def check_version(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:

@@ -29,6 +29,7 @@ class Gate:
         self._after = False
         self._loop = asyncio.get_running_loop()
         self.reached = asyncio.Event()
+        self.is_held = False
         self.error: Exception | None = None
 
     def shut(self, *, after: bool = False) -> None:
@@ -51,10 +52,12 @@ class Gate:
     def acquire(self) -> None:
         if self.error is not None:
             raise self.error
+        self.is_held = True
         if not self._after:
             self._stop()
 
     def release(self) -> None:
+        self.is_held = False
         if self._after:
             self._stop()
 

@@ -47,16 +47,13 @@ class Operation:
     """
 
     apply: Apply
-    rows: list[Any]
+    # Not shown: aiosqlite's debug log writes what it runs, and these hold arguments.
+    rows: list[Any] = field(repr=False)
     size: int = 0
     undo: Operation | None = None
-    future: asyncio.Future[Any] = field(init=False)
-    begun: bool = False
+    future: asyncio.Future[Any] | None = field(default=None, repr=False)
     withdrawn: bool = False
     skipped: bool = False
-
-    def __post_init__(self) -> None:
-        self.future = asyncio.get_running_loop().create_future()
 
 
 class Writer:
@@ -102,25 +99,30 @@ class Writer:
         """
         if self._closing:
             raise StoreUnavailableError(f"{self._path} is closed.")
+        loop = asyncio.get_running_loop()
+        future = operation.future = loop.create_future()
         self._pending.append(operation)
         self._wake.set()
+        # Half of what `asyncio.timeout` costs, at every enqueue.
+        timer = None if wait is None else loop.call_later(wait, _too_late, future)
         try:
-            async with asyncio.timeout(wait):
-                return await operation.future
+            return await future
         except TimeoutError:
-            self._give_up(operation)
+            self._give_up(operation, future)
             raise StoreUnavailableError(
                 f"{self._path} did not commit within {wait:g} s. The jobs were taken back, or will "
                 "be as soon as the commit that is under way has ended."
             ) from None
         except asyncio.CancelledError:
-            self._give_up(operation)
+            self._give_up(operation, future)
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
-    def _give_up(self, operation: Operation) -> None:
+    def _give_up(self, operation: Operation, future: asyncio.Future[Any]) -> None:
         """Nobody waits for this operation any more: leave it out, or undo it once it is written."""
         operation.withdrawn = True
-        future = operation.future
         if operation.undo and future.done() and not future.cancelled() and not future.exception():
             self._pending.append(operation.undo)
             self._wake.set()
@@ -180,14 +182,17 @@ class Writer:
 
     def _answer(self, operation: Operation, outcome: Any) -> None:
         failed = isinstance(outcome, Exception)
-        if operation.withdrawn and not operation.skipped and not failed and operation.undo:
-            self._pending.append(operation.undo)
-        if operation.future.done():
+        future = operation.future
+        if future is None:
             return
-        if failed:
-            operation.future.set_exception(outcome)
+        if future.done():
+            # Its caller has given up, perhaps at this moment and without having said so yet.
+            if operation.undo and not operation.skipped and not failed:
+                self._pending.append(operation.undo)
+        elif failed:
+            future.set_exception(outcome)
         else:
-            operation.future.set_result(outcome)
+            future.set_result(outcome)
 
     # The two below run in the connection's thread.
 
@@ -198,7 +203,6 @@ class Writer:
         def work(connection: sqlite3.Connection) -> list[Any]:
             outcomes: list[Any] = []
             for operation in batch:
-                operation.begun = True
                 operation.skipped = operation.withdrawn
                 connection.execute("SAVEPOINT operation")
                 try:
@@ -217,7 +221,6 @@ class Writer:
     def _apply_groups(self, batch: list[Operation], connection: sqlite3.Connection) -> list[Any]:
         groups: dict[Apply, list[Any]] = {}
         for operation in batch:
-            operation.begun = True
             operation.skipped = operation.withdrawn
             if not operation.skipped:
                 groups.setdefault(operation.apply, []).extend(operation.rows)
@@ -243,3 +246,8 @@ class Writer:
             return results
         finally:
             self._lock.release()
+
+
+def _too_late(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())

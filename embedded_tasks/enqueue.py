@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from embedded_tasks.clock import Clock, seconds
@@ -265,8 +265,7 @@ def _policy_options(options: JobOptions) -> TaskOptions:
 def _owned(
     job: NewJob, owner: str, *, running: bool, after: str | None = None, leads: bool = False
 ) -> NewJob:
-    return replace(
-        job,
+    return job._replace(
         state=JobState.RUNNING if running else JobState.QUEUED,
         owner=owner,
         attempt=1 if running else 0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 __all__ = [
     "FINISHED",
@@ -112,8 +113,8 @@ def shown_state(state: JobState, due_at: float, attempt: int, now: float) -> Sho
     return ShownState(state.value)
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class NewJob:
+# Named tuples, where one is made per job: a frozen dataclass takes three times as long.
+class NewJob(NamedTuple):
     """A job on its way into the store. Times are seconds since 1970."""
 
     id: str
@@ -137,8 +138,7 @@ class NewJob:
     leads: bool = False
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class ClaimedJob:
+class ClaimedJob(NamedTuple):
     """A job that this process owns and may attempt."""
 
     id: str
@@ -233,8 +233,7 @@ Outcome = Succeeded | RetryLater | Snoozed | Failed | Cancelled | Expired | Inte
 """The value that ends an attempt."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Settlement:
+class Settlement(NamedTuple):
     """An outcome as the store writes it: no decision is left to take.
 
     `outcome` names it in the attempt's row; `number` (with `owner`) guards the transition.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -184,8 +184,7 @@ class Settler:
         _log.error("job.not_settled", job_id=row.id, outcome=row.outcome, error=str(error))
         reason = f"Its outcome ({row.outcome}) could not be stored: {error}"
         now = self._clock.now()
-        failed = replace(
-            row,
+        failed = row._replace(
             state=JobState.FAILED,
             outcome="failed",
             result=None,

@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import linecache
 import sys
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -18,15 +19,16 @@ from types import CodeType, ModuleType
 from embedded_tasks import TaskRunner
 from tests.docs.pages import Block
 
-__all__ = ["Session", "compiled"]
+__all__ = ["Session", "statements_of"]
 
 
-def compiled(block: Block, name: str) -> CodeType:
-    """Compile a block; `await` may stand at its top, as in a shell that knows asyncio."""
+def statements_of(block: Block, name: str) -> Iterator[CodeType]:
+    """Compile a block statement by statement; `await` may stand at its top, as in a shell."""
     # The line numbers are those of the page.
-    source = "\n" * (block.line if block.language == "python" else 0) + block.text
-    code: CodeType = compile(source, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    return code
+    tree = ast.parse("\n" * block.line + block.text, name)
+    for statement in tree.body:
+        module = ast.Module([statement], [])
+        yield compile(module, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 class Session:
@@ -57,12 +59,12 @@ class Session:
 
     async def _run(self, block: Block) -> None:
         module = self._module_of(block)
-        code = compiled(block, str(self._page))
-        if code.co_flags & inspect.CO_COROUTINE:
-            await self._open_runners()
-            await eval(code, module.__dict__)
-        else:
-            exec(code, module.__dict__)
+        for code in statements_of(block, str(self._page)):
+            if code.co_flags & inspect.CO_COROUTINE:
+                await self._open_runners()
+                await eval(code, module.__dict__)
+            else:
+                exec(code, module.__dict__)
 
     def _module_of(self, block: Block) -> ModuleType:
         if block.title is None and self._present is not None:
@@ -74,9 +76,6 @@ class Session:
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
         module = importlib.util.module_from_spec(spec)
-        for known in self._modules.values():
-            if block.title is None:
-                vars(module).update(vars(known))
         sys.modules[name] = self._modules[name] = self._present = module
         return module
 

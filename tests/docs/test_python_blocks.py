@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from tests.docs.pages import Block, blocks_of, page_id, pages, sessions_of
-from tests.docs.running import Session, compiled
+from tests.docs.running import Session, statements_of
 
 SESSIONS = [
     pytest.param(path, session, id=f"{page_id(path)}:{session[0].line}")
@@ -46,4 +46,4 @@ def test_the_block_runs(page: Path, session: list[Block], tmp_path: Path) -> Non
 def test_what_is_only_shown_compiles(page: Path) -> None:
     for block in blocks_of(page.read_text()):
         if block.language == "python":
-            compiled(block, str(page))
+            assert list(statements_of(block, str(page)))

@@ -25,7 +25,7 @@ from embedded_tasks.events import EventName, JobEvent, Observer
 from embedded_tasks.job import FINISHED, Outcome
 from embedded_tasks.known_tasks import KnownTasks
 from embedded_tasks.logs import LogObserver
-from embedded_tasks.processes import Kind, Mailbox, Peers, ProcessFile, WritersLock
+from embedded_tasks.processes import FileGuard, Kind, Mailbox, Peers, ProcessFile, WritersLock
 from embedded_tasks.pruner import Pruner
 from embedded_tasks.recovery import Recoverer, RecoveryReport
 from embedded_tasks.running import Running, RunningHooks
@@ -132,6 +132,8 @@ class Session:
         self._stack.callback(self._close_process_file)
         lock = WritersLock(self._folder)
         self._stack.callback(lock.close)
+        guard = FileGuard(self._path)
+        self._stack.callback(guard.close)
         self.store = await Store.open(
             StoreSettings(
                 path=self._path,
@@ -142,6 +144,7 @@ class Session:
                 keep_cancelled=keep.keep("cancelled"),
             ),
             lock,
+            guard,
         )
         self._stack.push_async_callback(self.store.close)
         self._leaves_nothing = False

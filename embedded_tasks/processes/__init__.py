@@ -6,6 +6,7 @@ and any decision about them. Called by the runner and its services.
 
 from __future__ import annotations
 
+from embedded_tasks.processes.file_guard import FileGuard
 from embedded_tasks.processes.filesystem import FolderCheck, check_folder
 from embedded_tasks.processes.layout import list_processes, processes_folder
 from embedded_tasks.processes.mailbox import Mailbox
@@ -22,6 +23,7 @@ __all__ = [
     "NOBODY",
     "TIMED_OUT",
     "Corpse",
+    "FileGuard",
     "FolderCheck",
     "Kind",
     "Mailbox",

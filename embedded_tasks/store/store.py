@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from embedded_tasks.job import NewJob, Settlement
 from embedded_tasks.store.checkpoint import Checkpointer
@@ -29,9 +30,21 @@ from embedded_tasks.store.operations import (
 from embedded_tasks.store.reader import Reader
 from embedded_tasks.store.writer import Operation, WriteLock, Writer
 
-__all__ = ["Store", "StoreSettings"]
+__all__ = ["Guard", "Store", "StoreSettings"]
 
 _PRUNE_BATCH = 500
+
+
+class Guard(Protocol):
+    """Keeps siblings from taking the file for unused."""
+
+    def hold(self) -> bool:
+        """Take hold of the file, which is open."""
+        ...
+
+    def release(self) -> None:
+        """Let go of it, before its last connection closes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,7 @@ class Store:
         connection: The write connection, open and prepared.
         read_connection: The read connection, open.
         lock: Held around each write transaction.
+        guard: Holds the file while it is open.
     """
 
     def __init__(
@@ -89,11 +103,13 @@ class Store:
         connection: Connection,
         read_connection: Connection,
         lock: WriteLock,
+        guard: Guard | None = None,
     ) -> None:
         self._settings = settings
         self._connection = connection
         self._read_connection = read_connection
         self._lock = lock
+        self._guard = guard
         self._jobs = Jobs(settings.keep_expired, settings.keep_cancelled)
         self.writer = Writer(
             connection, lock, Checkpointer(settings.path), settings.path, self._jobs.forget
@@ -102,7 +118,9 @@ class Store:
         self._loop = asyncio.create_task(self.writer.run(), name="embedded_tasks writer")
 
     @classmethod
-    async def open(cls, settings: StoreSettings, lock: WriteLock) -> Store:
+    async def open(
+        cls, settings: StoreSettings, lock: WriteLock, guard: Guard | None = None
+    ) -> Store:
         """Open the file, creating or migrating it as needed.
 
         Raises:
@@ -124,7 +142,9 @@ class Store:
         except BaseException:
             await connection.close()
             raise
-        return cls(settings, connection, reader, lock)
+        if guard is not None and settings.journal_mode == "WAL":
+            guard.hold()
+        return cls(settings, connection, reader, lock, guard)
 
     async def close(self) -> None:
         """Write what waits, then close the file."""
@@ -135,6 +155,8 @@ class Store:
         # The last connection checkpoints as it closes: not while a sibling can commit.
         await self._connection.run(lambda _: self._lock.acquire())
         try:
+            if self._guard is not None:
+                self._guard.release()
             await self._connection.close()
         finally:
             self._lock.release()

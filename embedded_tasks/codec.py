@@ -11,8 +11,9 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from embedded_tasks.clock import seconds
-from embedded_tasks.config import Policy, TaskOptions
+from embedded_tasks.config import JobOptions, Policy
 from embedded_tasks.errors import PayloadError, UnknownTaskError
+from embedded_tasks.failure import class_name
 from embedded_tasks.payload import decode, decode_arguments, encode, encode_arguments
 from embedded_tasks.retry import Backoff, BackoffPolicy
 
@@ -74,20 +75,27 @@ class Codec:
         """Return a stored result."""
         return None if text == "null" else decode(text, self._names)
 
-    def options_text(self, options: TaskOptions) -> str | None:
-        """Return the options of one job that its attempts need, as text; the rest are columns."""
+    def options_text(self, options: JobOptions, policy: Policy) -> str | None:
+        """Return the options of one job that its attempts need, as text; the rest are columns.
+
+        Args:
+            options: Which ones the job has of its own.
+            policy: Their checked values.
+
+        Raises:
+            NotDurableError: The backoff is a function that cannot be stored.
+        """
         stored: dict[str, Any] = {}
         if "max_attempts" in options:
-            stored["max_attempts"] = options["max_attempts"]
+            stored["max_attempts"] = policy.max_attempts
         if "timeout" in options:
-            timeout = options["timeout"]
-            stored["timeout"] = None if timeout is None else seconds(timeout, "timeout")
+            stored["timeout"] = policy.timeout
         if "retry_on" in options:
-            stored["retry_on"] = [_class_name(item) for item in options["retry_on"]]
+            stored["retry_on"] = [_class_name(item) for item in policy.retry_on]
         if "give_up_on" in options:
-            stored["give_up_on"] = [_class_name(item) for item in options["give_up_on"]]
+            stored["give_up_on"] = [_class_name(item) for item in policy.give_up_on]
         if "backoff" in options:
-            stored["backoff"] = self._stored_backoff(options["backoff"])
+            stored["backoff"] = self._stored_backoff(policy.backoff)
         return json.dumps(stored) if stored else None
 
     def policy(self, base: Policy, options: str | None) -> Policy:
@@ -103,7 +111,7 @@ class Codec:
             return known[1]
         try:
             policy = self._read_policy(base, json.loads(options))
-        except (ValueError, TypeError, KeyError, UnknownTaskError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError, UnknownTaskError) as error:
             raise PayloadError(f"the stored options cannot be read: {error}") from error
         if len(self._policies) > 1_000:
             self._policies.clear()
@@ -130,7 +138,5 @@ class Codec:
         return policy.with_error_names(names)
 
 
-def _class_name(item: type[BaseException]) -> str:
-    if item.__module__ == "builtins":
-        return item.__qualname__
-    return f"{item.__module__}.{item.__qualname__}"
+def _class_name(item: type[BaseException] | str) -> str:
+    return item if isinstance(item, str) else class_name(item)

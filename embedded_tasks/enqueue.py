@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol, cast
 
 from embedded_tasks.clock import Clock, seconds
@@ -43,6 +44,8 @@ class Draft:
     kwargs: dict[str, Any]
     policy: Policy
     options: JobOptions
+    options_text: str | None = None
+    """What of the options is stored with the job, for its attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +109,18 @@ class Drafting:
 
         Raises:
             TypeError: Not callable.
-            NotDurableError: The function cannot be stored.
+            NotDurableError: The function, or the backoff function of its options, cannot be stored.
             ArgumentsError: The arguments do not fit it.
             ConfigurationError: An option is wrong.
         """
         task, args, kwargs = self._catalogue.of(func, args, kwargs)
         task.check_arguments(args, kwargs)
-        policy = task.policy if task.decorated else self.undecorated
+        policy, text = task.policy if task.decorated else self.undecorated, None
         if options:
             self._due_at(options, 0.0)
             policy = policy.with_options(_policy_options(options))
-        return Draft(self._new_id(), task, args, kwargs, policy, options)
+            text = self._codec.options_text(options, policy)
+        return Draft(self._new_id(), task, args, kwargs, policy, options, text)
 
     def encode(self, draft: Draft) -> str:
         """Return a draft's arguments as text.
@@ -145,7 +149,7 @@ class Drafting:
             queue=policy.queue,
             tags=json.dumps(policy.tags) if policy.tags else None,
             priority=policy.priority,
-            options=self._codec.options_text(draft.options) if draft.options else None,
+            options=draft.options_text,
             on_crash=policy.on_crash,
             start_by=start_by,
             finish_by=finish_by,
@@ -159,10 +163,10 @@ class Drafting:
             raise ConfigurationError("delay= and run_at= exclude each other; give one of them.")
         if "delay" in options:
             return now + seconds(options["delay"], "delay")
-        run_at = options.get("run_at")
+        run_at: object = options.get("run_at")
         if run_at is None:
             return now
-        if getattr(run_at, "tzinfo", None) is None:
+        if not isinstance(run_at, datetime) or run_at.utcoffset() is None:
             raise ConfigurationError(
                 f"run_at={run_at!r}: expected a datetime with a time zone, such as "
                 "datetime(2030, 1, 1, tzinfo=UTC)."

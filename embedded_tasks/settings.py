@@ -7,7 +7,7 @@ What lives here: `RunnerOptions`, `Settings` and test mode. What does not: a tas
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
@@ -93,8 +93,8 @@ class Settings:
             sync_concurrency=_slots(
                 "sync_concurrency", options.get("sync_concurrency", concurrency)
             ),
-            modules=tuple(options.get("modules", ())),
-            retention=options.get("retention", Retention()),
+            modules=_modules(options.get("modules", ())),
+            retention=_retention(options.get("retention", Retention())),
             shutdown_grace=seconds(options.get("shutdown_grace", 4.0), "shutdown_grace"),
             cancel_patience=seconds(options.get("cancel_patience", 2.0), "cancel_patience"),
             store_wait=seconds(options.get("store_wait", 5.0), "store_wait"),
@@ -104,7 +104,7 @@ class Settings:
             ),
             journal_mode=_one_of("journal_mode", options.get("journal_mode", "WAL"), "WAL DELETE"),
             log_successes=bool(options.get("log_successes", False)),
-            observers=tuple(options.get("observers", ())),
+            observers=_observers(options.get("observers", ())),
         )
 
 
@@ -132,6 +132,26 @@ def _slots(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_SLOTS:
         raise ConfigurationError(f"{name}={value!r}: expected an int from 0 to {_MOST_SLOTS}.")
     return value
+
+
+def _modules(value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigurationError(f"modules={value!r}: expected a list of module names.")
+    return tuple(value)
+
+
+def _retention(value: object) -> Retention:
+    if not isinstance(value, Retention):
+        raise ConfigurationError(
+            f"retention={value!r}: expected a Retention, such as Retention(succeeded=3600)."
+        )
+    return value
+
+
+def _observers(value: object) -> tuple[Observer, ...]:
+    if not isinstance(value, Iterable) or not all(map(callable, items := tuple(value))):
+        raise ConfigurationError(f"observers={value!r}: expected a list of functions.")
+    return items
 
 
 def _bytes(value: object) -> int:

@@ -56,6 +56,18 @@ class Signature:
         self._parameters = whole.replace(parameters=parameters)
         self._plain = self._plain_arity(parameters)
 
+    @property
+    def positional(self) -> tuple[str, ...] | None:
+        """The names of positional parameters, a last one like "*rest"; None if it does not tell."""
+        if self._parameters is None:
+            return None
+        parameters = self._parameters.parameters.values()
+        return tuple(
+            f"*{p.name}" if p.kind is p.VAR_POSITIONAL else p.name
+            for p in parameters
+            if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)
+        )
+
     @staticmethod
     def _plain_arity(parameters: list[inspect.Parameter]) -> tuple[int, int] | None:
         """Return how few and how many positional arguments fit, where that is all there is."""
@@ -67,7 +79,7 @@ class Signature:
         """Return whether an annotation is the context's class, or that class `| None`."""
         if isinstance(annotation, str):
             # Resolved by name: the rest of the annotations need not be resolvable.
-            namespace = getattr(inspect.unwrap(self._function), "__globals__", {})
+            namespace = getattr(_code_of(self._function), "__globals__", {})
             text = _OPTIONAL.sub(r"\1", annotation)
             return any(_named(part.strip(), namespace) is context_type for part in text.split("|"))
         if typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -111,17 +123,20 @@ class Signature:
             if validator is None:
                 continue
             try:
-                validator.validate_python(value, strict=True)
+                validated = validator.validate_python(value, strict=True)
             except ValidationError as error:
                 first = error.errors(include_url=False, include_input=False)[0]
                 place = "".join(f"[{part!r}]" for part in first["loc"])
                 return f"argument {name}{place}: {first['msg']}, got {type(value).__name__}"
+            made = _made_of_a_dict(value, validated)
+            if made:
+                return f"argument {name}: Input should be an instance of {made}, got dict"
         return None
 
     def _build_validators(
         self, parameters: Mapping[str, inspect.Parameter]
     ) -> dict[str, TypeAdapter[Any]]:
-        function = inspect.unwrap(self._function)
+        function = _code_of(self._function)
         try:
             hints = typing.get_type_hints(function, include_extras=True)
         except Exception as error:
@@ -136,12 +151,33 @@ class Signature:
         }
 
 
+def _code_of(function: Callable[..., Any]) -> Any:
+    """Return the plain function that is called: for a callable object, its class's `__call__`."""
+    found = inspect.unwrap(function)
+    if hasattr(found, "__globals__"):
+        return found
+    return inspect.getattr_static(type(found), "__call__", found)
+
+
 def _named(name: str, namespace: Mapping[str, Any]) -> object:
     root, *attributes = name.split(".")
     found = namespace.get(root)
     for attribute in attributes:
         found = getattr(found, attribute, None)
     return found
+
+
+def _made_of_a_dict(value: object, validated: object) -> str:
+    """Return the class that pydantic has made of a dict, which the function would get as a dict."""
+    if isinstance(value, dict):
+        if not isinstance(validated, dict):
+            return type(validated).__name__
+        pairs = [(item, validated[key]) for key, item in value.items() if key in validated]
+    elif isinstance(value, list | tuple) and isinstance(validated, list | tuple):
+        pairs = list(zip(value, validated, strict=False))
+    else:
+        return ""
+    return next(filter(None, (_made_of_a_dict(*pair) for pair in pairs)), "")
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:

@@ -1,0 +1,146 @@
+"""How many attempts run at once: places, who waits for one, and jobs claimed ahead of one.
+
+What lives here: `embedded_tasks/slots.py` and `embedded_tasks/lanes.py`. What does not: running
+anything. Called by pytest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from embedded_tasks.lanes import Lane
+from embedded_tasks.slots import Slots
+from tests.support.jobs import claimed_job, job_id
+
+pytestmark = pytest.mark.anyio
+
+
+async def waiting(slots: Slots) -> asyncio.Task[None]:
+    task = asyncio.create_task(slots.wait())
+    await asyncio.sleep(0)
+    return task
+
+
+async def settle() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def test_places_are_taken_as_far_as_they_are_free() -> None:
+    slots = Slots(3)
+    assert (slots.take(), slots.take(5), slots.take()) == (1, 2, 0)
+    slots.give_back(2)
+    assert slots.free == 2
+
+
+async def test_a_free_place_is_had_without_waiting() -> None:
+    slots = Slots(1)
+    await slots.wait()
+    assert slots.free == 0
+
+
+async def test_who_waits_longest_gets_the_next_place() -> None:
+    slots = Slots(0)
+    first, second = await waiting(slots), await waiting(slots)
+    slots.give_back()
+    await settle()
+    assert (first.done(), second.done(), slots.free) == (True, False, 0)
+    slots.give_back(2)
+    await second
+    assert slots.free == 1
+
+
+async def test_who_waits_goes_before_who_takes() -> None:
+    slots = Slots(1)
+    slots.take()
+    task = await waiting(slots)
+    slots.give_back()
+    assert slots.take() == 0
+    await task
+
+
+async def test_who_gave_up_waiting_does_not_get_a_place() -> None:
+    slots = Slots(0)
+    first, second = await waiting(slots), await waiting(slots)
+    first.cancel()
+    await settle()
+    slots.give_back()
+    await second
+    assert slots.free == 0
+
+
+async def test_a_place_that_came_with_a_cancellation_is_given_on() -> None:
+    slots = Slots(0)
+    first, second = await waiting(slots), await waiting(slots)
+    slots.give_back()
+    first.cancel()
+    await settle()
+    assert first.cancelled()
+    await second
+    assert slots.free == 0
+
+
+def lane(size: int = 2) -> Lane:
+    return Lane(True, Slots(size))
+
+
+def test_a_lane_with_nothing_due_wants_nothing() -> None:
+    one = lane()
+    one.due = False
+    assert one.want() is None
+    assert one.slots.free == 2
+
+
+def test_a_lane_wants_as_many_as_it_has_places() -> None:
+    one = lane(3)
+    one.slots.take()
+    want = one.want()
+    assert want is not None
+    assert (want.is_async, want.places, want.limit) == (True, 2, 2)
+    assert (one.slots.free, one.due) == (0, False)
+
+
+def test_a_full_lane_wants_nothing_and_stays_due() -> None:
+    one = lane(1)
+    one.slots.take()
+    assert one.want() is None
+    assert one.due
+
+
+def test_a_lane_wants_as_many_ahead_as_ended_since_the_last_claim() -> None:
+    one = lane(2)
+    one.ended = 5
+    want = one.want()
+    assert want is not None
+    assert (want.places, want.limit) == (2, 7)
+    one.due, one.ended = True, 8
+    one.ready.append(claimed_job(1))
+    want = one.want()
+    assert want is not None
+    assert (want.places, want.limit) == (0, 2)
+
+
+def test_there_is_a_limit_to_how_many_are_wanted_ahead() -> None:
+    one = lane(2)
+    one.ended = 10_000
+    want = one.want()
+    assert want is not None
+    assert want.limit == 202
+
+
+def test_a_lane_stands_when_nothing_has_ended_since_the_last_look() -> None:
+    one = lane()
+    one.ended = 3
+    assert not one.stands()
+    assert one.stands()
+    one.ended = 4
+    assert not one.stands()
+
+
+def test_a_lane_gives_back_what_was_claimed_ahead() -> None:
+    one = lane()
+    one.ready.extend([claimed_job(1), claimed_job(2)])
+    assert one.drain() == [job_id(1), job_id(2)]
+    assert not one.ready

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from embedded_tasks.errors import ConfigurationError
 from embedded_tasks.job import (
     AttemptError,
     AttemptRecord,
@@ -37,13 +38,31 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs are listed; None means any."""
+    """Which jobs are listed; None means any.
 
-    state: ShownState | None = None
+    Args:
+        state: A state as people see it, such as "failed" or "retrying".
+        task: A task's name.
+        queue: A queue's name.
+        before: The key of a job; only older ones are listed.
+        limit: How many at most (default 50).
+
+    Raises:
+        ConfigurationError: There is no such state.
+    """
+
+    state: ShownState | str | None = None
     task: str | None = None
     queue: str | None = None
     before: int | None = None
     limit: int = 50
+
+    def __post_init__(self) -> None:
+        known = [state.value for state in ShownState]
+        if self.state is not None and self.state not in known:
+            raise ConfigurationError(
+                f"JobFilter(state={self.state!r}): expected one of {', '.join(known)}."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +199,7 @@ def _list(
     return [(row["seq"], _record(row, now, ())) for row in rows]
 
 
-def _stored(shown: ShownState | None) -> tuple[str, str | None, int | None, int | None]:
+def _stored(shown: ShownState | str | None) -> tuple[str, str | None, int | None, int | None]:
     """Return where to look, the stored state, and what attempts and due time must be like."""
     match shown:
         case ShownState.RETRYING:
@@ -192,9 +211,9 @@ def _stored(shown: ShownState | None) -> tuple[str, str | None, int | None, int 
         case ShownState.RUNNING:
             return "running", "running", None, None
         case None | ShownState.SUCCEEDED:
-            return "rows", shown and shown.value, None, None
+            return "rows", shown and str(shown), None, None
         case _:
-            return "notable", shown.value, None, None
+            return "notable", str(shown), None, None
 
 
 def _attempt(row: sqlite3.Row) -> AttemptRecord:

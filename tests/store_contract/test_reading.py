@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from embedded_tasks.errors import ConfigurationError
 from embedded_tasks.job import (
     AttemptError,
     Failed,
@@ -85,8 +86,14 @@ async def test_people_see_queued_jobs_told_apart(store: Store) -> None:
 async def test_jobs_are_listed_by_the_state_that_people_see(store: Store) -> None:
     numbers = await one_of_each_state(store)
     for name, number in numbers.items():
-        page = await store.read.page(JobFilter(state=ShownState(name)), NOW + 1)
-        assert [(job.id, job.shown) for _, job in page] == [(job_id(number), name)]
+        for state in (name, ShownState(name)):
+            page = await store.read.page(JobFilter(state=state), NOW + 1)
+            assert [(job.id, job.shown) for _, job in page] == [(job_id(number), name)]
+
+
+def test_a_state_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="expected one of scheduled, retrying, queued"):
+        JobFilter(state="done")
 
 
 async def test_the_view_of_the_file_says_what_shown_state_says(store: Store) -> None:

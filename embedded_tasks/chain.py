@@ -39,8 +39,8 @@ class Workplace(Protocol):
         """Give back a slot that was not used."""
         ...
 
-    async def wait_for_slot(self, is_async: bool) -> None:
-        """Wait for a slot and take it."""
+    async def wait_for_slot(self, is_async: bool) -> bool:
+        """Wait for a slot and take it; return False where there will be none."""
         ...
 
     def start(
@@ -95,7 +95,7 @@ class Chains:
             return
         if self._closing or not self._worker.take_slot(jobs[0].is_async):
             self._release([reserved.job.id for reserved in jobs])
-        elif len(jobs) == 1:
+        elif len(jobs) == 1 and jobs[0].begun:
             self._worker.start(jobs[0].job, jobs[0].original, is_async=jobs[0].is_async)
         else:
             self._chains.add(self._follow(jobs, has_slot=True, stay=False))
@@ -160,8 +160,7 @@ class Chains:
 
     async def _get_slot(self, is_async: bool, stay: bool) -> bool:
         if stay:
-            await self._worker.wait_for_slot(is_async)
-            return True
+            return await self._worker.wait_for_slot(is_async)
         return self._worker.take_slot(is_async)
 
     async def _start_one(self, reserved: Reserved) -> FirstEnd | None:

@@ -135,9 +135,13 @@ class Worker:
         if lane.due:
             self._wake.set()
 
-    async def wait_for_slot(self, is_async: bool) -> None:
-        """Wait for a slot and take it."""
-        await self._lanes[is_async].slots.wait()
+    async def wait_for_slot(self, is_async: bool) -> bool:
+        """Wait for a slot and take it; return False where there will be none."""
+        slots = self._lanes[is_async].slots
+        if self._stopping or not slots.size:
+            return False
+        await slots.wait()
+        return True
 
     def start(
         self, job: ClaimedJob, original: Original | None, *, is_async: bool, watched: bool = False

@@ -152,8 +152,10 @@ class Story:
         if not all(accepted):
             raise LostError("the app did not answer before anything was done to it")
         self._poster.start()
-        say(f"It gets a CSV file of {_ROWS} rows, {_HOOKS} web-hooks, a sign-up that no mail")
-        say(f"server will take, and {_SIGN_UPS} sign-ups, one after the other.")
+        say(
+            f"It gets a CSV file of {_ROWS} rows, {_HOOKS} web-hooks, a sign-up that no mail server"
+        )
+        say(f"takes, and then {_SIGN_UPS} sign-ups, one after the other.")
 
     def _kill_after(self, mails: int) -> None:
         wait_until(lambda: len(self._mails()) >= mails, f"{mails} mails to arrive")
@@ -173,30 +175,30 @@ class Story:
 
     def _judge(self) -> None:
         """Compare what came of it with what was accepted."""
-        sent = Counter(self._mails())
-        lost = [email for email in self._client.accepted if not sent[email]]
-        if lost:
-            raise LostError(f"{len(lost)} accepted sign-ups got no mail, such as {lost[0]}")
-        again = sum(sent[email] - 1 for email in sent)
-        say(
-            f"Each of the {len(self._client.accepted)} accepted sign-ups has got its mail; ", end=""
-        )
-        say(f"{again} came twice,")
-        say("being on their way when the app died, which could not know that they arrive.")
-        if self._client.unanswered:
-            say(f"{len(self._client.unanswered)} sign-ups got no answer: the app was dead.")
-        if not sent["operator@shop.example"]:
-            raise LostError("nobody told the operator of the sign-up that got no mail")
-        say("The operator was told of the one that no mail server would take.")
+        self._judge_mails()
         page = self._client.page("/results")
         total = f"order: {sum(range(_ROWS))}"
         if f"{_ROWS} rows" not in page or total not in page:
             raise LostError(f"the report is not complete: there is no {_ROWS} rows, {total}")
-        say(f"The report is complete: {_ROWS} rows, {total}.")
+        say(f"  Report:    complete, {_ROWS} rows, {total}.")
         taken = page.count(">taken<")
         if taken != _HOOKS:
             raise LostError(f"the partner has taken {taken} of {_HOOKS} web-hooks")
-        say(f"The partner has taken all {_HOOKS} web-hooks, each after it had refused it twice.")
+        say(f"  Web-hooks: {taken} of {_HOOKS} taken, each after it was refused twice.")
+
+    def _judge_mails(self) -> None:
+        sent = Counter(self._mails())
+        accepted, unanswered = self._client.accepted, len(self._client.unanswered)
+        lost = [email for email in accepted if not sent[email]]
+        if lost:
+            raise LostError(f"{len(lost)} accepted sign-ups got no mail, such as {lost[0]}")
+        say(f"  Sign-ups:  {len(accepted)} accepted, {len(accepted)} got their mail; ", end="")
+        say(f"{unanswered} got no answer, as the app was dead.")
+        twice = sum(number - 1 for number in sent.values())
+        say(f"  Mails:     {twice} came twice, under way at a SIGKILL; a copy has the same id.")
+        if not sent["operator@shop.example"]:
+            raise LostError("nobody told the operator of the sign-up that got no mail")
+        say("  Operator:  told of the one sign-up that no mail server takes.")
 
     def _mails(self) -> list[str]:
         return [str(mail["To"]) for mail in Maildir(self._folder / "mail")]

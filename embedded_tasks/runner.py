@@ -322,6 +322,10 @@ class Runner(Enqueuer):
         """Return whether everything is well here, and if not, what and what to do."""
         return await health_of(self.session("health"))
 
+    def parameters_of(self, task: str) -> tuple[str, ...] | None:
+        """Return the names of a task's positional parameters, or None where they are not known."""
+        return self._catalogue.parameters_of(task)
+
     async def wait_for_result(self, job_id: str, timeout: float | None) -> Any:
         """Return a job's result when it has one; what `Job.result` calls."""
         session = self.session("result")

@@ -216,6 +216,13 @@ class Catalogue:
         except UnknownTaskError:
             return None
 
+    def parameters_of(self, name: str) -> tuple[str, ...] | None:
+        """Return the names of a task's positional parameters, or None where they are not known."""
+        try:
+            return self.find(name).signature.positional
+        except (ConfigurationError, UnknownTaskError):
+            return None
+
     def _task(self, path: str, function: object) -> Task:
         if not callable(function):
             raise UnknownTaskError(path, "it is not a function")

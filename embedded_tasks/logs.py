@@ -46,7 +46,8 @@ class LogObserver:
             if name != "traceback":
                 values[name] = round(value, 4) if isinstance(value, float) else value
             elif event.name is EventName.FAILED:
-                # structlog's own word, which its console renderer prints over several lines.
-                values["exception"] = value
+                # A word of structlog's own, which its console renderer prints over several lines.
+                # Of its other one, "exception", releases before 26 warn where rich is installed.
+                values["stack"] = value
         level = _LEVELS.get(event.name, "info")
         getattr(_log, level)(event.name.value, **values)

@@ -32,14 +32,14 @@ def test_a_failure_is_an_error_with_its_traceback_where_structlog_looks_for_it()
         "request_id": "r-7",
         "error_type": "ValueError",
         "duration": 0.1235,
-        "exception": "Traceback ...",
+        "stack": "Traceback ...",
     }
 
 
 def test_a_failure_that_is_retried_says_so_without_a_traceback() -> None:
     (line,) = logged(EventName.RETRY_SCHEDULED)
     assert (line["event"], line["log_level"]) == ("job.retry_scheduled", "warning")
-    assert "exception" not in line
+    assert "stack" not in line
     assert "traceback" not in line
 
 

@@ -17,7 +17,7 @@ from starlette.background import BackgroundTask
 
 from embedded_tasks import JobContext, task
 
-SEEN: list[Any] = []
+seen: list[Any] = []
 """What the tasks of the present test have noted, in order."""
 
 SETTING: contextvars.ContextVar[str] = contextvars.ContextVar("SETTING", default="unset")
@@ -28,24 +28,24 @@ class TaskError(Exception):
 
 
 def forget() -> None:
-    SEEN.clear()
+    seen.clear()
     STARTED.clear()
     GO_ON.clear()
 
 
 def note(value: Any) -> None:
-    SEEN.append(value)
+    seen.append(value)
 
 
 async def anote(value: Any) -> None:
     await asyncio.sleep(0)
-    SEEN.append(value)
+    seen.append(value)
 
 
 async def slow_note(value: Any) -> None:
     for _ in range(20):
         await asyncio.sleep(0)
-    SEEN.append(value)
+    seen.append(value)
 
 
 def double(number: int) -> int:
@@ -53,12 +53,12 @@ def double(number: int) -> int:
 
 
 def fail(value: Any = "failed") -> None:
-    SEEN.append(value)
+    seen.append(value)
     raise TaskError(value)
 
 
 async def afail(value: Any = "failed") -> None:
-    SEEN.append(value)
+    seen.append(value)
     raise TaskError(value)
 
 
@@ -67,7 +67,7 @@ ATTEMPTS: list[str] = []
 
 @task(max_attempts=2, backoff=[3600])
 async def fail_until_tomorrow(value: str) -> None:
-    SEEN.append(value)
+    seen.append(value)
     raise TaskError(value)
 
 
@@ -79,28 +79,28 @@ def wait(value: str) -> None:
     """Runs until the test lets it go on."""
     STARTED.set()
     GO_ON.wait(30)
-    SEEN.append(value)
+    seen.append(value)
 
 
 def change(basket: dict[str, Any]) -> None:
     basket["changed"] = True
-    SEEN.append(dict(basket))
+    seen.append(dict(basket))
 
 
 def read_setting() -> None:
-    SEEN.append(SETTING.get())
+    seen.append(SETTING.get())
 
 
 async def aread_setting() -> None:
-    SEEN.append(SETTING.get())
+    seen.append(SETTING.get())
 
 
 async def read_log_context() -> None:
-    SEEN.append(structlog.contextvars.get_contextvars())
+    seen.append(structlog.contextvars.get_contextvars())
 
 
 def tell(ctx: JobContext) -> None:
-    SEEN.append((ctx.attempt, ctx.request_id))
+    seen.append((ctx.attempt, ctx.request_id))
 
 
 @dataclass
@@ -112,5 +112,5 @@ class Loud(BackgroundTask):
     """A user's own kind of BackgroundTask."""
 
     async def __call__(self) -> None:
-        SEEN.append("loud")
+        seen.append("loud")
         await super().__call__()

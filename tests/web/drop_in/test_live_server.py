@@ -68,7 +68,7 @@ def test_a_client_gets_no_byte_before_the_commit(runner: TaskRunner, disk: Disk)
         disk.open_gate()
         assert b'{"ok":true}' in read_all(connection)
         server.on_loop(all_ended(runner))
-    assert tasks.SEEN == [1, 2]
+    assert tasks.seen == [1, 2]
 
 
 def test_a_client_of_a_broken_disk_gets_503(runner: TaskRunner, disk: Disk) -> None:
@@ -76,7 +76,7 @@ def test_a_client_of_a_broken_disk_gets_503(runner: TaskRunner, disk: Disk) -> N
         disk.error = 13
         assert b"503 Service Unavailable" in read_all(server.get("/two"))
         assert server.on_loop(all_ended(runner)) == []
-    assert tasks.SEEN == []
+    assert tasks.seen == []
 
 
 @pytest.mark.parametrize("middleware", [None, "base", "gzip", "both"])
@@ -120,4 +120,4 @@ def test_a_client_that_goes_away_does_not_take_the_job_with_it(
         connection.recv(1)
         connection.close()
         assert len(server.on_loop(all_ended(runner))) == 3
-    assert sorted(map(str, tasks.SEEN)) == ["1", "2", "told"]
+    assert sorted(map(str, tasks.seen)) == ["1", "2", "told"]

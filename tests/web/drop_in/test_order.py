@@ -35,7 +35,7 @@ def app_that(runner: TaskRunner, add: Add) -> FastAPI:
 
 
 async def snooze() -> None:
-    tasks.SEEN.append("snoozed")
+    tasks.seen.append("snoozed")
     raise Snooze(3600)
 
 
@@ -66,7 +66,7 @@ async def test_sync_and_async_tasks_run_in_the_order_of_their_adding(runner: Tas
     async with serving(app_that(runner, add)) as client:
         await client.get("/")
         await all_ended(runner)
-    assert tasks.SEEN == list(range(12))
+    assert tasks.seen == list(range(12))
 
 
 @pytest.mark.usefixtures("mode", "way")
@@ -83,9 +83,9 @@ async def test_a_non_durable_task_waits_for_the_first_attempts_before_it(
     async with serving(app_that(runner, add)) as client:
         with pytest.warns(NotDurableWarning):
             await client.get("/")
-        assert tasks.SEEN[:4] == [0, 1, 2, 3]
+        assert tasks.seen[:4] == [0, 1, 2, 3]
         await all_ended(runner)
-    assert tasks.SEEN == [0, 1, 2, 3, 4]
+    assert tasks.seen == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.usefixtures("mode", "way")
@@ -101,7 +101,7 @@ async def test_a_failed_task_does_not_take_the_later_ones_along(runner: TaskRunn
         with pytest.warns(NotDurableWarning), pytest.raises(tasks.TaskError, match="here"):
             await client.get("/")
         await all_ended(runner)
-    assert tasks.SEEN == [1, 2, 3, 4, 5]
+    assert tasks.seen == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.usefixtures("mode")
@@ -115,7 +115,7 @@ async def test_of_several_errors_in_the_request_the_first_is_raised_and_all_are_
     async with serving(app_that(runner, add)) as client:
         with pytest.warns(NotDurableWarning), pytest.raises(tasks.TaskError, match="first"):
             await client.get("/")
-    assert tasks.SEEN == [1, 2]
+    assert tasks.seen == [1, 2]
     assert "second" in capsys.readouterr().out
 
 
@@ -135,7 +135,7 @@ async def test_a_retry_or_a_snooze_does_not_hold_up_the_next_one(
         assert (await client.get("/")).status_code == 200
         records = await stored(runner)
         await (await runner.get(records[1].id)).result(timeout=30)
-        assert tasks.SEEN == [noted, "next"]
+        assert tasks.seen == [noted, "next"]
 
 
 @pytest.mark.usefixtures("production")
@@ -150,7 +150,7 @@ async def test_a_cancelled_task_lets_the_next_one_go_on(runner: TaskRunner) -> N
         await asyncio.to_thread(tasks.STARTED.wait, 30)
         await runner.cancel(first.id)
         await (await runner.get(second.id)).result(timeout=30)
-    assert tasks.SEEN == ["next"]
+    assert tasks.seen == ["next"]
 
 
 @pytest.mark.usefixtures("mode", "way")
@@ -166,7 +166,7 @@ async def test_one_slot_is_enough_for_many_requests_of_several_tasks(path: Path)
         await asyncio.gather(*(client.get("/") for _ in range(5)))
         jobs = await all_ended(runner)
         assert [job.state for job in jobs] == ["succeeded"] * 15
-    assert sorted(tasks.SEEN) == sorted([1, 2, 3] * 5)
+    assert sorted(tasks.seen) == sorted([1, 2, 3] * 5)
 
 
 @pytest.mark.usefixtures("mode", "way")
@@ -184,10 +184,10 @@ async def test_a_process_without_slots_keeps_nobody_waiting(
     async with serving(app_that(runner, add)) as client:
         with pytest.warns(NotDurableWarning):
             assert (await client.get("/")).status_code == 200
-        assert "here" in tasks.SEEN
+        assert "here" in tasks.seen
         assert len(await stored(runner)) == 2
-    assert "async" not in tasks.SEEN or sizes[0]
-    assert "sync" not in tasks.SEEN or sizes[1]
+    assert "async" not in tasks.seen or sizes[0]
+    assert "sync" not in tasks.seen or sizes[1]
 
 
 @pytest.mark.usefixtures("mode", "way")
@@ -208,11 +208,11 @@ async def test_tasks_of_several_requests_run_beside_one_another(runner: TaskRunn
         await asyncio.to_thread(tasks.STARTED.wait, 30)
         await client.get("/notes")
         await (await runner.get((await stored(runner))[1].id)).result(timeout=30)
-        assert tasks.SEEN == ["noted"]
+        assert tasks.seen == ["noted"]
         tasks.GO_ON.set()
         await first
         await all_ended(runner)
-    assert tasks.SEEN == ["noted", "waited"]
+    assert tasks.seen == ["noted", "waited"]
 
 
 @pytest.mark.usefixtures("mode", "way")
@@ -229,4 +229,4 @@ async def test_a_task_with_a_later_time_is_stored_with_the_others_and_not_waited
         later, now = await stored(runner)
         await (await runner.get(now.id)).result(timeout=30)
         assert (await runner.get(later.id)).state == "scheduled"
-    assert tasks.SEEN == ["today"]
+    assert tasks.seen == ["today"]

@@ -27,12 +27,12 @@ pytestmark = pytest.mark.anyio
 
 async def session() -> AsyncIterator[None]:
     yield
-    tasks.SEEN.append("closed")
+    tasks.seen.append("closed")
 
 
 def sync_session() -> Iterator[None]:
     yield
-    tasks.SEEN.append("closed")
+    tasks.seen.append("closed")
 
 
 async def pass_on(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -64,11 +64,11 @@ async def test_a_job_starts_when_the_response_is_sent_and_the_dependencies_are_c
         return StreamingResponse(iter([b"1", b"2"]))
 
     async with serving(app):
-        await Visitor(app, "/", tasks.SEEN)()
+        await Visitor(app, "/", tasks.seen)()
         await all_ended(runner)
-    before = tasks.SEEN[: tasks.SEEN.index("job")]
+    before = tasks.seen[: tasks.seen.index("job")]
     assert "closed" in before
-    assert before.count("body") == tasks.SEEN.count("body") >= 2
+    assert before.count("body") == tasks.seen.count("body") >= 2
 
 
 @pytest.mark.usefixtures("mode", "way")
@@ -104,8 +104,8 @@ async def test_under_test_the_client_waits_for_the_first_attempts(
         background_tasks.add_task(tasks.note, 2)
 
     async with serving(app):
-        await Visitor(app, "/", tasks.SEEN)()
-        assert tasks.SEEN[-3:] == [1, 2, "ended"]
+        await Visitor(app, "/", tasks.seen)()
+        assert tasks.seen[-3:] == [1, 2, "ended"]
 
 
 @pytest.mark.usefixtures("production")
@@ -117,11 +117,11 @@ async def test_in_production_the_request_does_not_wait_for_its_jobs(runner: Task
         background_tasks.add_task(tasks.wait, "job")
 
     async with serving(app):
-        await Visitor(app, "/", tasks.SEEN)()
-        assert tasks.SEEN == ["start", "body", "ended"]
+        await Visitor(app, "/", tasks.seen)()
+        assert tasks.seen == ["start", "body", "ended"]
         tasks.GO_ON.set()
         await all_ended(runner)
-        assert tasks.SEEN[-1] == "job"
+        assert tasks.seen[-1] == "job"
 
 
 async def test_under_test_the_error_of_a_task_is_raised_as_plain_does(runner: TaskRunner) -> None:
@@ -136,7 +136,7 @@ async def test_under_test_the_error_of_a_task_is_raised_as_plain_does(runner: Ta
         with pytest.raises(tasks.TaskError, match="first"):
             await client.get("/")
         # An accepted task is not dropped because the one before it failed.
-        assert tasks.SEEN == ["first", "second"]
+        assert tasks.seen == ["first", "second"]
         async with client_of(app, raises=False) as quiet:
             assert (await quiet.get("/")).status_code == 200
 
@@ -150,7 +150,7 @@ async def test_under_test_an_error_that_is_retried_is_not_raised(runner: TaskRun
 
     async with serving(app) as client:
         assert (await client.get("/")).status_code == 200
-        assert tasks.SEEN == ["tried"]
+        assert tasks.seen == ["tried"]
 
 
 @pytest.mark.usefixtures("mode", "way")
@@ -171,7 +171,7 @@ async def test_a_request_that_fails_after_its_commit_starts_its_jobs_all_the_sam
         with pytest.raises(tasks.TaskError):
             await client.get("/")
         await all_ended(runner)
-    assert tasks.SEEN == ["job"]
+    assert tasks.seen == ["job"]
 
 
 @pytest.mark.usefixtures("mode", "way")
@@ -190,7 +190,7 @@ async def test_a_client_that_cannot_be_sent_to_does_not_stop_the_job(runner: Tas
         with pytest.raises(OSError, match="gone away"):
             await Gone(app, "/")()
         await all_ended(runner)
-    assert tasks.SEEN == ["job"]
+    assert tasks.seen == ["job"]
 
 
 @pytest.mark.usefixtures("mode", "way")
@@ -218,7 +218,7 @@ async def test_a_request_that_is_cancelled_while_it_is_answered_starts_its_job(
         with pytest.raises(asyncio.CancelledError):
             await request
         await all_ended(runner)
-    assert tasks.SEEN == ["job"]
+    assert tasks.seen == ["job"]
 
 
 @pytest.mark.usefixtures("production")
@@ -245,8 +245,8 @@ async def test_a_job_of_a_request_that_outlives_the_lifespan_is_not_stranded(
         await answering.wait()
     go_on.set()
     await request
-    assert tasks.SEEN == []
+    assert tasks.seen == []
     async with runner.open(run_jobs=True):
         (job,) = await all_ended(runner)
         assert job.state == "succeeded"
-    assert tasks.SEEN == ["job"]
+    assert tasks.seen == ["job"]

@@ -89,6 +89,7 @@ TRANSITIONS: Mapping[str, frozenset[tuple[JobState | None, JobState]]] = {
     "cancel_waiting": frozenset({(_Q, JobState.CANCELLED), (_H, JobState.CANCELLED)}),
     "retry": frozenset({(_H, _Q)} | {(state, _Q) for state in FINISHED}),
     "hold_unknown": frozenset({(_Q, _H)}),
+    "hold_new": frozenset({(_Q, _H)}),
     "unhold": frozenset({(_H, _Q)}),
 }
 """Every named query that changes a state, and from which state to which it may go."""

@@ -17,7 +17,7 @@ import structlog
 
 from embedded_tasks.attempt import Attempt, Ports
 from embedded_tasks.chain import Chains
-from embedded_tasks.clock import Clock, pause
+from embedded_tasks.clock import Clock, Timer, pause
 from embedded_tasks.codec import Codec
 from embedded_tasks.engine import Threads
 from embedded_tasks.enqueue import Drafting, FrontDoor
@@ -91,6 +91,7 @@ class Session:
         self.loop = asyncio.get_running_loop()
         self._works = False
         self._overflowed = -_OVERFLOW_EVERY
+        self._telling: Timer | None = None
         self._ended = False
         self._leaves_nothing = True
         self._path = path
@@ -239,9 +240,11 @@ class Session:
         if not self._ended:
             self._ended = True
             self._signals.remove()
-            await self.worker.stop(self.parts.settings.shutdown_grace)
+            self.worker.drain()
             if self._works:
+                # First what a claim that is under way brings.
                 await self.supervisor.ended("worker")
+            await self.worker.stop(self.parts.settings.shutdown_grace)
             await self.chains.close()
 
     async def stop(self) -> None:
@@ -295,8 +298,9 @@ class Session:
         self._stored(0.0)
 
     def queued_again(self, due_at: float) -> None:
-        """A job was queued again from here."""
+        """A job was queued again from here, where perhaps nobody has its code."""
         self._stored(due_at)
+        self.peers.broadcast(Kind.WORK)
 
     def observe(self, event: JobEvent) -> None:
         """Tell every observer of an event; an observer that fails is logged."""
@@ -328,10 +332,16 @@ class Session:
 
     def _overflow(self) -> None:
         """More is due than this process has slots for; siblings hear of it, not too often."""
-        now = self.parts.clock.monotonic()
-        if now - self._overflowed >= _OVERFLOW_EVERY:
-            self._overflowed = now
-            self.peers.broadcast(Kind.WORK)
+        wait = self._overflowed + _OVERFLOW_EVERY - self.parts.clock.monotonic()
+        if wait <= 0:
+            self._tell_of_overflow()
+        elif self._telling is None:
+            self._telling = self.parts.clock.call_later(wait, self._tell_of_overflow)
+
+    def _tell_of_overflow(self) -> None:
+        self._telling = None
+        self._overflowed = self.parts.clock.monotonic()
+        self.peers.broadcast(Kind.WORK)
 
     def _stuck(self, attempt: Attempt) -> None:
         job = attempt.job

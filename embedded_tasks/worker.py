@@ -88,6 +88,7 @@ class Worker:
         self._acquittal: Timer | None = None
         self._look = False
         self._stopping = True
+        self._stopped = False
         self._releases: set[asyncio.Task[None]] = set()
 
     # What others ask.
@@ -135,6 +136,7 @@ class Worker:
         if lane.due:
             self._wake.set()
 
+<<<<<<< Updated upstream
     async def wait_for_slot(self, is_async: bool) -> bool:
         """Wait for a slot and take it; return False where there will be none."""
         slots = self._lanes[is_async].slots
@@ -142,14 +144,35 @@ class Worker:
             return False
         await slots.wait()
         return True
+=======
+    def has_slots(self, is_async: bool) -> bool:
+        """Return whether this kind of function runs here at all."""
+        return self._lanes[is_async].slots.size > 0
+
+    async def wait_for_slot(self, is_async: bool) -> None:
+        """Wait for a slot and take it."""
+        lane = self._lanes[is_async]
+        try:
+            await lane.slots.wait()
+        except asyncio.CancelledError:
+            # The slot that it was about to get may be free now.
+            if lane.due:
+                self._wake.set()
+            raise
+>>>>>>> Stashed changes
 
     def start(
         self, job: ClaimedJob, original: Original | None, *, is_async: bool, watched: bool = False
     ) -> FirstEnd | None:
         """Start an attempt in a slot that was taken; the future tells its end, if asked for.
 
-        When it cannot be written down that the attempt starts, the job goes back unstarted.
+        When it cannot be written down that the attempt starts, or the work has ended while the job
+        was being stored, the job goes back unstarted.
         """
+        if self._stopped:
+            self._give_to_everybody([job.id])
+            self._lanes[is_async].slots.give_back()
+            return None
         freed = self._async_freed if is_async else self._sync_freed
         try:
             return self.running.start(job, original, freed, is_async=is_async, watched=watched)
@@ -164,9 +187,12 @@ class Worker:
 
     async def run(self) -> None:
         """Claim and attempt until `stop` is called."""
-        while not self._stopping:
+        self._wake.set()
+        while True:
             await self._wake.wait()
             self._wake.clear()
+            if self._stopping:
+                return
             try:
                 await self._claim()
             except StoreError as error:
@@ -196,6 +222,10 @@ class Worker:
             self._give_back_places(wanted)
             return
         self._start_claimed(result.jobs, wanted)
+        if self._suspect is None and not claim.suspects:
+            # They were left out because a lane had no slot for one: ask again when it has.
+            for want in wanted:
+                self._lanes[want.is_async].due = True
         await self._after_claim(result)
 
     def _want(self, lane: Lane) -> Want | None:
@@ -260,6 +290,8 @@ class Worker:
     def _timer_fired(self) -> None:
         self._timer = None
         self.wake()
+        if self.is_full():
+            self._hooks.overflow()
 
     # Claimed ahead: no longer than it takes to see that the slots stay taken.
 
@@ -303,10 +335,17 @@ class Worker:
 
     def _acquit(self) -> None:
         if self._suspect is not None:
-            task = asyncio.create_task(self._store.acquit(self._suspect, self._owner))
+            task = asyncio.create_task(self._write_acquittal(self._suspect))
             self._releases.add(task)
             task.add_done_callback(self._releases.discard)
             self._suspect_is_gone()
+
+    async def _write_acquittal(self, job_id: str) -> None:
+        try:
+            await self._store.acquit(job_id, self._owner)
+        except StoreError as error:
+            # Its end acquits it too.
+            _log.error("job.not_acquitted", job_id=job_id, error=str(error))
 
     def _suspect_is_gone(self) -> None:
         self._suspect = None
@@ -346,4 +385,5 @@ class Worker:
         """
         self.drain()
         await self.running.stop(grace)
+        self._stopped = True
         await asyncio.gather(*self._releases, return_exceptions=True)

@@ -125,6 +125,7 @@ class Jobs:
             connection.execute(QUERIES["add_task"], {"name": name})
             self._stored_tasks.add(name)
         connection.execute(QUERIES["insert"], {"rows": json.dumps(rows)})
+        self._hold_new(connection, [row[0] for row in rows])
 
     def begin(self, connection: sqlite3.Connection, rows: list[tuple[str, str, float]]) -> set[str]:
         """Reserved jobs start; rows are (id, owner, now). Returns the ids that were still ours."""
@@ -252,7 +253,9 @@ class Jobs:
         """Queue a finished or held job again; the row is (id, now)."""
         id, now = rows[0]
         connection.execute(QUERIES["record_success"], {"id": id})
-        return bool(connection.execute(QUERIES["retry"], {"id": id, "now": now}).fetchall())
+        done = bool(connection.execute(QUERIES["retry"], {"id": id, "now": now}).fetchall())
+        self._hold_new(connection, [id])
+        return done
 
     def hold_unknown(
         self, connection: sqlite3.Connection, rows: list[tuple[str, int]]
@@ -263,6 +266,12 @@ class Jobs:
         held = connection.execute(QUERIES["hold_unknown"]).fetchall()
         self._unblock(connection, [row[0] for row in held if row[1]])
         return [row[0] for row in held]
+
+    def _hold_new(self, connection: sqlite3.Connection, ids: list[str]) -> None:
+        """Those who do not know a name have said so before: nobody would look at these jobs."""
+        if connection.execute(QUERIES["any_unknown"]).fetchone():
+            held = connection.execute(QUERIES["hold_new"], {"ids": json.dumps(ids)}).fetchall()
+            self._unblock(connection, [row[0] for row in held if row[1]])
 
     def unhold(self, connection: sqlite3.Connection, rows: list[int]) -> set[str]:
         """Queue the held jobs of tasks whose code is back."""

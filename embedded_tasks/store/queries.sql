@@ -224,6 +224,29 @@ WHERE state = 'queued' AND owner IS NULL AND task IN (
 )
 RETURNING id, leads;
 
+-- name: hold_new
+-- queued -> held: those of these jobs whose task no living process knows.
+UPDATE jobs
+SET state = 'held', held_for = 'unknown_task',
+    reason = 'No running process has a task of this name: ' ||
+        (SELECT name FROM tasks WHERE tasks.id = jobs.task)
+WHERE id IN (SELECT value FROM json_each(:ids))
+    AND state = 'queued' AND owner IS NULL AND task IN (
+        SELECT unknown.task FROM unknown_tasks AS unknown
+        WHERE NOT EXISTS (
+            SELECT 1 FROM processes
+            WHERE processes.runs_jobs = 1 AND NOT EXISTS (
+                SELECT 1 FROM unknown_tasks AS also
+                WHERE also.process = processes.id AND also.task = unknown.task
+            )
+        )
+    )
+RETURNING id, leads;
+
+-- name: any_unknown
+-- Is there a task that some process does not know?
+SELECT 1 FROM unknown_tasks LIMIT 1;
+
 -- name: unhold
 -- held -> queued: this process has the code that the jobs waited for.
 UPDATE jobs SET state = 'queued', held_for = NULL, reason = NULL

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from typing import Annotated, Literal
 
 import anyio
 from fastapi import FastAPI, Query
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from embedded_tasks import BackgroundTasks
+from embedded_tasks import BackgroundTasks, NotDurableWarning
 from tests.crash.tasks import note, work, work_sync
 from tests.crash.worker import make_runner
 
@@ -87,3 +88,11 @@ async def enqueue(key: str, seconds: float = 0.01, sync: bool = False) -> str:
 async def answer_slowly(key: str, background_tasks: BackgroundTasks, seconds: float) -> None:
     background_tasks.add_task(work, key, 0.0)
     await anyio.sleep(seconds)
+
+
+@app.post("/mixed/{key}", status_code=202)
+async def add_durable_and_not(key: str, background_tasks: BackgroundTasks) -> None:
+    """A closure runs in the request, after the first attempts before it, where there are any."""
+    background_tasks.add_task(work, key, 0.0)
+    with warnings.catch_warnings(action="ignore", category=NotDurableWarning):
+        background_tasks.add_task(lambda: note("closure", key))

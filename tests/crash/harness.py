@@ -202,15 +202,18 @@ class Place:
             "CRASH_OPTIONS": json.dumps(options),
         }
 
-    def begin_worker(self, *, run: bool = True, **options: Any) -> Worker:
-        """Start a worker without waiting until it is ready."""
+    def begin_worker(self, *, run: bool = True, code: Path | None = None, **options: Any) -> Worker:
+        """Start a worker without waiting until it is ready; `code` is a folder to import from."""
         command = [sys.executable, "-m", "tests.crash.worker", "run" if run else "enqueue"]
-        worker = Worker(self._start(command, self.environment(options)))
+        environment = self.environment(options)
+        if code is not None:
+            environment["PYTHONPATH"] += f":{code}"
+        worker = Worker(self._start(command, environment))
         self._stack.callback(worker.end)
         return worker
 
-    def worker(self, *, run: bool = True, **options: Any) -> Worker:
-        worker = self.begin_worker(run=run, **options)
+    def worker(self, **options: Any) -> Worker:
+        worker = self.begin_worker(**options)
         worker.ready()
         return worker
 

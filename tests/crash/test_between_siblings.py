@@ -178,6 +178,19 @@ def test_a_job_starts_at_once_although_its_enqueuer_died_with_the_commit(place: 
     assert place.failures() == []
 
 
+def test_a_server_that_only_enqueues_does_not_wait_for_slots_that_it_has_not(
+    place: Place,
+) -> None:
+    server = place.server(concurrency=0)
+    server.ready()
+    server.post("/mixed/k")
+    place.wait_for("closure", ["k"], 5)
+    runner = place.worker()
+    place.wait_for("ended", ["k"], 5)
+    runner.leave()
+    assert place.failures() == []
+
+
 def test_a_full_process_s_jobs_start_in_an_idle_sibling(place: Place) -> None:
     full, idle = place.worker(concurrency=2), place.worker(concurrency=20)
     # Due in future: told to nobody when they are stored, and due when their enqueuer is full.

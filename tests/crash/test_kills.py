@@ -88,8 +88,8 @@ def kill_at_random(place: Place, jobs: int, kills: int, *arguments: str) -> None
         # Spread over the work: with little queued, and with much.
         share = jobs * (number + rng.random()) / kills
         wait_until(partial(clients.have, share), "more is acknowledged")
-        deaths.append(now())
         server.end()
+        deaths.append(now())
         server = place.server(*arguments, port=port)
         server.ready()
     for thread in threads:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import gc
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -44,7 +45,12 @@ def make_runner() -> TaskRunner:
         logger_factory=structlog.WriteLoggerFactory(lines),
     )
     options = json.loads(os.environ.get("CRASH_OPTIONS", "{}"))
-    return TaskRunner(os.environ["CRASH_FILE"], modules=["tests"], **options)
+    return TaskRunner(os.environ["CRASH_FILE"], modules=modules(), **options)
+
+
+def modules() -> list[str]:
+    """Return the packages of this process: that of the tests, and the one that some have beside."""
+    return ["tests", "extra"] if importlib.util.find_spec("extra") else ["tests"]
 
 
 def say(**fields: Any) -> None:
@@ -62,7 +68,9 @@ class Commands:
     async def enqueue(
         self, task: str, keys: list[str], args: list[Any], options: dict[str, Any] | None = None
     ) -> list[str]:
-        function: Callable[..., Awaitable[Any]] = getattr(tasks, task)
+        module, _, name = task.rpartition(":")
+        source = importlib.import_module(module) if module else tasks
+        function: Callable[..., Awaitable[Any]] = getattr(source, name)
         adder = self.runner.options(**options) if options else self.runner
         jobs = await asyncio.gather(*(adder.enqueue(function, key, *args) for key in keys))
         tasks.note("enqueued", keys[0])
@@ -131,7 +139,7 @@ class Commands:
 
     async def open_other(self, name: str) -> None:
         stack = self.others[name] = AsyncExitStack()
-        other = TaskRunner(os.environ["CRASH_FILE"], modules=["tests"])
+        other = TaskRunner(os.environ["CRASH_FILE"], modules=modules())
         await stack.enter_async_context(other.open(run_jobs=True))
 
     async def close_other(self, name: str) -> None:

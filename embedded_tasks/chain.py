@@ -39,17 +39,8 @@ class Workplace(Protocol):
         """Give back a slot that was not used."""
         ...
 
-<<<<<<< Updated upstream
     async def wait_for_slot(self, is_async: bool) -> bool:
         """Wait for a slot and take it; return False where there will be none."""
-=======
-    def has_slots(self, is_async: bool) -> bool:
-        """Return whether this kind of function runs here at all."""
-        ...
-
-    async def wait_for_slot(self, is_async: bool) -> None:
-        """Wait for a slot and take it."""
->>>>>>> Stashed changes
         ...
 
     def start(
@@ -168,14 +159,8 @@ class Chains:
         return first_error
 
     async def _get_slot(self, is_async: bool, stay: bool) -> bool:
-<<<<<<< Updated upstream
         if stay:
             return await self._worker.wait_for_slot(is_async)
-=======
-        if stay and self._worker.has_slots(is_async):
-            await self._worker.wait_for_slot(is_async)
-            return True
->>>>>>> Stashed changes
         return self._worker.take_slot(is_async)
 
     async def _start_one(self, reserved: Reserved) -> FirstEnd | None:

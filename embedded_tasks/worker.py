@@ -136,22 +136,11 @@ class Worker:
         if lane.due:
             self._wake.set()
 
-<<<<<<< Updated upstream
     async def wait_for_slot(self, is_async: bool) -> bool:
         """Wait for a slot and take it; return False where there will be none."""
-        slots = self._lanes[is_async].slots
-        if self._stopping or not slots.size:
-            return False
-        await slots.wait()
-        return True
-=======
-    def has_slots(self, is_async: bool) -> bool:
-        """Return whether this kind of function runs here at all."""
-        return self._lanes[is_async].slots.size > 0
-
-    async def wait_for_slot(self, is_async: bool) -> None:
-        """Wait for a slot and take it."""
         lane = self._lanes[is_async]
+        if self._stopping or not lane.slots.size:
+            return False
         try:
             await lane.slots.wait()
         except asyncio.CancelledError:
@@ -159,7 +148,7 @@ class Worker:
             if lane.due:
                 self._wake.set()
             raise
->>>>>>> Stashed changes
+        return True
 
     def start(
         self, job: ClaimedJob, original: Original | None, *, is_async: bool, watched: bool = False

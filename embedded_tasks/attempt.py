@@ -151,13 +151,16 @@ class Attempt:
             self._end(Held(str(error), "arguments"))
         except EmbeddedTasksError as error:
             self._end(Failed(str(error), describe(error)))
+        except Exception as error:  # noqa: BLE001  # such as a thread that cannot be had
+            self._end(self._failed(error))
 
     def _start(self) -> None:
         job, ports = self.job, self._ports
         task = self.task = ports.find(job.task)
         self._policy = ports.codec.policy(task.policy, job.options)
-        if job.finish_by is not None and job.finish_by <= self.started_at:
-            self._end(Expired("It was not finished within its time (finish_within)."))
+        too_late = self._too_late()
+        if too_late:
+            self._end(Expired(too_late))
             return
         if self._original is None:
             args, kwargs = ports.codec.arguments(job.args)
@@ -178,6 +181,15 @@ class Attempt:
                 lambda: task.function(*args, **kwargs), context, self._returned, self._context.stop
             )
 
+    def _too_late(self) -> str:
+        """Return why the job may not start any more; it may have waited for a slot of ours."""
+        job, now = self.job, self.started_at
+        if job.finish_by is not None and job.finish_by <= now:
+            return "It was not finished within its time (finish_within)."
+        if job.attempt == 1 and job.start_by is not None and job.start_by <= now:
+            return "It was not started within its time (start_within)."
+        return ""
+
     def _bind_log_context(self) -> None:
         job = self.job
         values: dict[str, Any] = {"job_id": job.id, "task": job.task, "attempt": job.attempt}
@@ -197,7 +209,12 @@ class Attempt:
 
     def stop(self, stop: Stop, reason: str = "") -> None:
         """Tell the function to stop; the first reason counts."""
-        if self._stop is not None or self._outcome is not None:
+        if self._outcome is not None:
+            return
+        if self._stop is not None:
+            if stop in (Stop.TIMEOUT, Stop.EXPIRED) and not self.interruptible:
+                # It was told before and did not listen; now its time is over as well.
+                self._abandon()
             return
         self._stop, self._reason = stop, reason
         self._context.stop()
@@ -242,9 +259,13 @@ class Attempt:
         record = describe(error)
         if isinstance(error, Retry):
             return self._again(record, error.after)
-        if matches(error, self._policy.give_up_on) or not matches(error, self._policy.retry_on):
+        if self._gives_up(error):
             return Failed(f"{record.type}: {record.message}", record)
         return self._again(record, None)
+
+    def _gives_up(self, error: BaseException) -> bool:
+        policy = self._policy
+        return matches(error, policy.give_up_on) or not matches(error, policy.retry_on)
 
     def _again(self, error: AttemptError, after: float | None) -> Outcome:
         failures = self.job.failures + 1
@@ -274,7 +295,10 @@ class Attempt:
                 return Interrupted()
             case _:
                 message = f"no end after {self._policy.timeout:g} s." + note
-                return self._again(AttemptError("TimeoutError", message, stack), None)
+                error = AttemptError("TimeoutError", message, stack)
+                if self._gives_up(TimeoutError()):
+                    return Failed(f"{error.type}: {error.message}", error)
+                return self._again(error, None)
 
     def _end(self, outcome: Outcome) -> None:
         for timer in self._timers:

@@ -8,14 +8,17 @@ swallows its cancellation cannot be left by a scope around it, so there is none.
 from __future__ import annotations
 
 import asyncio
-import io
+import traceback
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from types import FrameType
 from typing import Any
 
 __all__ = ["Done", "LoopCall", "start_on_loop"]
 
 Done = Callable[[Any, BaseException | None], None]
+
+_DEEPEST = 100
 
 
 class LoopCall:
@@ -35,10 +38,20 @@ class LoopCall:
         self._task.cancel()
 
     def stack(self) -> str:
-        """Return where the call is now, as text."""
-        text = io.StringIO()
-        self._task.print_stack(file=text)
-        return text.getvalue()
+        """Return where the call is now, as text, down to what it waits for."""
+        frames: list[tuple[FrameType, int]] = []
+        inside: Any = self._task.get_coro()
+        # asyncio's own print_stack shows the outermost coroutine only, which is ours.
+        while inside is not None and len(frames) < _DEEPEST:
+            frame = _first(inside, "cr_frame", "gi_frame", "ag_frame")
+            if frame is not None:
+                frames.append((frame, frame.f_lineno))
+            inside = _first(inside, "cr_await", "gi_yieldfrom", "ag_await")
+        return "".join(traceback.StackSummary.extract(iter(frames)).format())
+
+
+def _first(found: Any, *names: str) -> Any:
+    return next((getattr(found, name) for name in names if hasattr(found, name)), None)
 
 
 def start_on_loop(

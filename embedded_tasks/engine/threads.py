@@ -74,14 +74,17 @@ class Threads:
     def start(
         self, work: Callable[[], Any], context: Context, done: Done, stop: Callable[[], None]
     ) -> ThreadCall:
-        """Call `work` in a thread, inside `context`; there is always a thread for it."""
+        """Call `work` in a thread, inside `context`; there is always a thread for it.
+
+        Raises:
+            RuntimeError: The system gives no more threads; nothing was called.
+        """
         call = ThreadCall(lambda: context.run(work), done, stop)
         with self._lock:
+            if self._busy == self._threads:
+                threading.Thread(target=self._run, name="embedded_tasks", daemon=True).start()
+                self._threads += 1
             self._busy += 1
-            fresh = self._busy > self._threads
-            self._threads += fresh
-        if fresh:
-            threading.Thread(target=self._run, name="embedded_tasks", daemon=True).start()
         self._calls.put(call)
         return call
 

@@ -151,7 +151,10 @@ class Attempt:
             self._end(Held(str(error), "arguments"))
         except EmbeddedTasksError as error:
             self._end(Failed(str(error), describe(error)))
-        except Exception as error:  # noqa: BLE001  # such as a thread that cannot be had
+        except Exception as error:
+            if self._outcome is not None:
+                raise
+            # Such as a thread that cannot be had.
             self._end(self._failed(error))
 
     def _start(self) -> None:

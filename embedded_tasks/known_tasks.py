@@ -6,7 +6,7 @@ which the catalogue finds. Used by the worker, built by the runner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
@@ -71,10 +71,18 @@ class KnownTasks:
         if known:
             await self._store.unhold(known)
         if unknown:
-            held = await self._store.hold_unknown(self._owner, unknown)
-            if held:
-                self._held(held)
+            await self.hold(unknown)
         return bool(known)
+
+    async def hold(self, unknown: Sequence[int] = ()) -> None:
+        """Hold the jobs of tasks that no living process knows.
+
+        Args:
+            unknown: Further numbers that this process does not know.
+        """
+        held = await self._store.hold_unknown(self._owner, unknown)
+        if held:
+            self._held(held)
 
     def _sort(self, number: int, name: str) -> bool:
         try:

@@ -38,6 +38,7 @@ class Lane:
             the slots do not stand empty during a commit, and none when jobs take longer.
         ended: How many attempts have ended since the start.
         due: Whether the store may have more that is due.
+        starting: Whether jobs out of `ready` are being started just now.
     """
 
     is_async: bool
@@ -45,6 +46,7 @@ class Lane:
     ready: deque[ClaimedJob] = field(default_factory=deque)
     ended: int = 0
     due: bool = True
+    starting: bool = False
     _ended_at_claim: int = 0
     _ended_at_look: int = 0
 

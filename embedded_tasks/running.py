@@ -75,7 +75,7 @@ class Running:
         self._marks = marks
         self._hooks = hooks
         self._running: dict[str, _Entry] = {}
-        self._lingering: dict[str, _Entry] = {}
+        self._lingering: dict[Attempt, _Entry] = {}
         self._changed = asyncio.Event()
         self._cancelled: dict[str, tuple[int, str]] = {}
 
@@ -142,7 +142,7 @@ class Running:
     def _ended(self, attempt: Attempt, outcome: Outcome) -> None:
         entry = self._running.pop(attempt.job.id)
         if attempt.abandoned:
-            self._lingering[attempt.job.id] = entry
+            self._lingering[attempt] = entry
             self._hooks.stuck(attempt)
         if attempt.abandoned and isinstance(outcome, RetryLater | Interrupted):
             # It must not run twice at once: the retry waits for the function's real end.
@@ -157,7 +157,7 @@ class Running:
         entry.freed(attempt.job)
 
     def _returned_late(self, attempt: Attempt) -> None:
-        entry = self._lingering.pop(attempt.job.id, None)
+        entry = self._lingering.pop(attempt, None)
         if entry is not None and entry.postponed is not None:
             self._hooks.ended(attempt, entry.postponed, entry.mark)
 

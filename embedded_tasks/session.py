@@ -162,7 +162,7 @@ class Session:
     def _build(self) -> None:
         parts, store, owner = self.parts, self.store, self.process_id
         clock, retention = parts.clock, parts.settings.retention
-        self.waiting = Waiting(store, self.peers)
+        self.waiting = Waiting(store, self.peers, clock)
         self.tasks = KnownTasks(store, owner, parts.catalogue.find, self._ended_elsewhere)
         self.settler = Settler(
             store,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from embedded_tasks.clock import Clock
 from embedded_tasks.processes import Kind
 from embedded_tasks.store import Store
 
@@ -36,17 +37,22 @@ class Waiting:
     Args:
         store: Where the ends are read.
         peers: The siblings.
+        clock: Where the time comes from.
     """
 
-    def __init__(self, store: Store, peers: Peers) -> None:
+    def __init__(self, store: Store, peers: Peers, clock: Clock) -> None:
         self._store = store
         self._peers = peers
-        self._futures: dict[str, list[asyncio.Future[None]]] = {}
+        self._clock = clock
+        self._futures: dict[str, list[asyncio.Future[bool]]] = {}
         self._curious: set[str] = set()
 
     async def wait(self, job_id: str, timeout: float | None) -> bool:
         """Return True when the job has ended or is held, False after `timeout` seconds."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        timer = None
+        if timeout is not None:
+            timer = self._clock.call_later(timeout, lambda: _answer(future, ended=False))
         first = not self._futures
         self._futures.setdefault(job_id, []).append(future)
         try:
@@ -54,12 +60,10 @@ class Waiting:
                 self._peers.broadcast(Kind.WAITING)
             if await self._store.read.ended([job_id]):
                 return True
-            async with asyncio.timeout(timeout):
-                await future
-            return True
-        except TimeoutError:
-            return False
+            return await future
         finally:
+            if timer is not None:
+                timer.cancel()
             self._forget(job_id, future)
 
     def settled(self, ids: list[str]) -> None:
@@ -98,13 +102,17 @@ class Waiting:
     def _wake(self, ids: list[str]) -> None:
         for job_id in ids:
             for future in self._futures.get(job_id, ()):
-                if not future.done():
-                    future.set_result(None)
+                _answer(future, ended=True)
 
-    def _forget(self, job_id: str, future: asyncio.Future[None]) -> None:
+    def _forget(self, job_id: str, future: asyncio.Future[bool]) -> None:
         futures = self._futures.get(job_id, [])
         futures.remove(future)
         if not futures:
             del self._futures[job_id]
         if not self._futures:
             self._peers.broadcast(Kind.NOT_WAITING)
+
+
+def _answer(future: asyncio.Future[bool], *, ended: bool) -> None:
+    if not future.done():
+        future.set_result(ended)

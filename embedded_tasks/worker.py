@@ -129,11 +129,9 @@ class Worker:
     def give_slot_back(self, is_async: bool) -> None:
         """Give back a slot that was not used."""
         lane = self._lanes[is_async]
-        if lane.ready and not self._stopping:
-            self.start(lane.ready.popleft(), None, is_async=is_async)
-            return
         lane.slots.give_back()
-        if lane.due:
+        self._start_ready(lane)
+        if lane.due and lane.slots.free:
             self._wake.set()
 
     async def wait_for_slot(self, is_async: bool) -> bool:
@@ -215,7 +213,7 @@ class Worker:
             # They were left out because a lane had no slot for one: ask again when it has.
             for want in wanted:
                 self._lanes[want.is_async].due = True
-        await self._after_claim(result)
+        await self._after_claim(result, look=look)
 
     def _want(self, lane: Lane) -> Want | None:
         if lane.due and not self._tasks.numbers(lane.is_async):
@@ -252,17 +250,27 @@ class Worker:
             self._stale = self._clock.call_later(_STALE_AFTER, self._release_stale)
 
     def _start_ready(self, lane: Lane) -> None:
-        """Slots that became free while the claim was under way are for what it brought."""
-        while lane.ready and lane.slots.take():
-            self.start(lane.ready.popleft(), None, is_async=lane.is_async)
+        """Free slots are for what was claimed ahead of them."""
+        if lane.starting:
+            # An attempt that ended at once; the next one does not start inside it.
+            return
+        lane.starting = True
+        try:
+            while lane.ready and not self._stopping and lane.slots.take():
+                self.start(lane.ready.popleft(), None, is_async=lane.is_async)
+        finally:
+            lane.starting = False
 
-    async def _after_claim(self, result: ClaimResult) -> None:
+    async def _after_claim(self, result: ClaimResult, *, look: bool) -> None:
         if result.expired:
             self._hooks.ended(result.expired)
         if result.wake_at is not None:
             self.wake_at(result.wake_at)
         if result.new_tasks and await self._tasks.learn(result.new_tasks):
             self.wake()
+        elif look and self._tasks.unknown:
+            # What woke us may be one more job of a task that nobody knows.
+            await self._tasks.hold()
         if any(lane.due and lane.slots.free for lane in self._lanes.values()):
             self._wake.set()
 

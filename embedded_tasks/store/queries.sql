@@ -212,16 +212,26 @@ UPDATE jobs
 SET state = 'held', held_for = 'unknown_task',
     reason = 'No running process has a task of this name: ' ||
         (SELECT name FROM tasks WHERE tasks.id = jobs.task)
-WHERE state = 'queued' AND owner IS NULL AND task IN (
-    SELECT unknown.task FROM unknown_tasks AS unknown
-    WHERE NOT EXISTS (
-        SELECT 1 FROM processes
-        WHERE processes.runs_jobs = 1 AND NOT EXISTS (
-            SELECT 1 FROM unknown_tasks AS also
-            WHERE also.process = processes.id AND also.task = unknown.task
+WHERE seq IN (
+        SELECT seq FROM jobs INDEXED BY jobs_claimable
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
+        UNION ALL
+        SELECT seq FROM jobs INDEXED BY jobs_suspected
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
+        UNION ALL
+        SELECT seq FROM jobs INDEXED BY jobs_following
+        WHERE state = 'queued' AND owner IS NULL AND after IS NOT NULL
+    )
+    AND task IN (
+        SELECT unknown.task FROM unknown_tasks AS unknown
+        WHERE NOT EXISTS (
+            SELECT 1 FROM processes
+            WHERE processes.runs_jobs = 1 AND NOT EXISTS (
+                SELECT 1 FROM unknown_tasks AS also
+                WHERE also.process = processes.id AND also.task = unknown.task
+            )
         )
     )
-)
 RETURNING id, leads;
 
 -- name: hold_new
@@ -249,8 +259,9 @@ SELECT 1 FROM unknown_tasks LIMIT 1;
 
 -- name: unhold
 -- held -> queued: this process has the code that the jobs waited for.
-UPDATE jobs SET state = 'queued', held_for = NULL, reason = NULL
-WHERE state = 'held' AND held_for IN ('unknown_task', 'arguments')
+UPDATE jobs INDEXED BY jobs_notable SET state = 'queued', held_for = NULL, reason = NULL
+WHERE state = 'held' AND state IN ('failed', 'cancelled', 'expired', 'held')
+    AND held_for IN ('unknown_task', 'arguments')
     AND task IN (SELECT value FROM json_each(:tasks))
 RETURNING id;
 

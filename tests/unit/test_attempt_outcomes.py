@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -137,7 +137,7 @@ async def test_retry_on_and_give_up_on_decide(
 async def test_they_decide_by_stored_names_too(
     on: Bench, error: BaseException, options: TaskOptions, again: bool
 ) -> None:
-    policy: JobOptions = {**options, "max_attempts": 9, "backoff": [0]}
+    policy = cast(JobOptions, {**options, "max_attempts": 9, "backoff": [0]})
     text = on.codec.options_text(policy, on.tasks[on.add(print, policy)].policy)
     on_loop, _ = raising(error)
     attempt = on.attempt(on_loop)

@@ -226,6 +226,12 @@ USED = {
     "retry": "sqlite_autoindex_jobs",
     "get": "sqlite_autoindex_jobs",
     "ended": "sqlite_autoindex_jobs",
+    "hold_unknown": "jobs_claimable",
+    "unhold": "jobs_notable",
+    "acquit": "sqlite_autoindex_jobs",
+    "record_success": "sqlite_autoindex_jobs",
+    "record_crash": "sqlite_autoindex_jobs",
+    "owners": "jobs_owned",
 }
 
 

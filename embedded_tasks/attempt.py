@@ -29,6 +29,7 @@ from embedded_tasks.errors import (
 )
 from embedded_tasks.failure import describe, matches, storable
 from embedded_tasks.job import (
+    CUT_OFF,
     AttemptError,
     Cancelled,
     ClaimedJob,
@@ -295,13 +296,23 @@ class Attempt:
             case Stop.EXPIRED:
                 return Expired("It was not finished within its time (finish_within)." + note)
             case Stop.SHUTDOWN:
-                return Interrupted()
+                return self._cut_off()
             case _:
                 message = f"no end after {self._policy.timeout:g} s." + note
                 error = AttemptError("TimeoutError", message, stack)
                 if self._gives_up(TimeoutError()):
                     return Failed(f"{error.type}: {error.message}", error)
                 return self._again(error, None)
+
+    def _cut_off(self) -> Outcome:
+        """A shutdown is no attempt; but what must not run twice does not run again for it."""
+        match self.job.on_crash:
+            case "hold":
+                return Held(CUT_OFF, "crash")
+            case "fail":
+                return Failed(CUT_OFF, None)
+            case _:
+                return Interrupted()
 
     def _end(self, outcome: Outcome) -> None:
         for timer in self._timers:

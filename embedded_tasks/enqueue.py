@@ -291,4 +291,5 @@ def _claimed(job: NewJob) -> ClaimedJob:
         request_id=job.request_id,
         traceparent=job.traceparent,
         leads=job.leads,
+        on_crash=job.on_crash,
     )

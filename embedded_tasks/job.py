@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 __all__ = [
+    "CUT_OFF",
     "FINISHED",
     "MAX_CRASHES",
     "SUSPECT_AFTER",
@@ -102,6 +103,10 @@ MAX_CRASHES = 4
 """A job whose process died this often while it ran is held."""
 
 
+CUT_OFF = "Its process was stopped while it ran."
+"""Why a job is held or failed that a shutdown interrupted and whose policy forbids a second run."""
+
+
 def shown_state(state: JobState, due_at: float, attempt: int, now: float) -> ShownState:
     """Return what people see: `queued` is told apart by its due time and its attempts.
 
@@ -156,6 +161,7 @@ class ClaimedJob(NamedTuple):
     request_id: str | None = None
     traceparent: str | None = None
     leads: bool = False
+    on_crash: str = "retry"
 
 
 @dataclass(slots=True, frozen=True)

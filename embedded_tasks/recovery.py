@@ -15,7 +15,7 @@ import structlog
 from embedded_tasks.clock import Clock
 from embedded_tasks.config import Retention
 from embedded_tasks.events import EventName, JobEvent, Observer
-from embedded_tasks.job import MAX_CRASHES, SUSPECT_AFTER, JobState
+from embedded_tasks.job import CUT_OFF, MAX_CRASHES, SUSPECT_AFTER, JobState
 from embedded_tasks.processes import INTERRUPTED, TIMED_OUT, Corpse, list_processes, probe
 from embedded_tasks.store import OwnedJob, Recovery, Store
 
@@ -128,15 +128,16 @@ class Recoverer:
             reason = "It did not end within its timeout, and its thread still ran."
             row = self._row(job, corpse, JobState.QUEUED, "timed out", reason, crashed=False)
             return replace(row, failed=1, error_type="TimeoutError", unblocks=job.leads)
-        if flags & INTERRUPTED:
+        if flags & INTERRUPTED and job.on_crash == "retry":
             return self._row(job, corpse, JobState.QUEUED, "interrupted", None, crashed=False)
         certain = corpse.readable and corpse.same_boot
         charged = charged and certain
-        reason = (
-            f"Its process (pid {corpse.pid}) died while it ran."
-            if certain
-            else "Its process ended, perhaps with the machine; the job may have started."
-        )
+        if flags & INTERRUPTED:
+            reason, charged = CUT_OFF, False
+        elif certain:
+            reason = f"Its process (pid {corpse.pid}) died while it ran."
+        else:
+            reason = "Its process ended, perhaps with the machine; the job may have started."
         if job.on_crash == "hold":
             return self._row(job, corpse, JobState.HELD, "crashed", reason, crashed=charged)
         if job.on_crash == "fail":

@@ -333,4 +333,5 @@ def _claimed(row: sqlite3.Row, names: Mapping[int, str]) -> ClaimedJob:
         request_id=row["request_id"],
         traceparent=row["traceparent"],
         leads=bool(row["leads"]),
+        on_crash=row["on_crash"],
     )

@@ -44,7 +44,7 @@ WHERE seq IN (
     LIMIT :limit
 )
 RETURNING id, task, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
-    request_id, traceparent, leads, priority, due_at, seq;
+    request_id, traceparent, leads, on_crash, priority, due_at, seq;
 
 -- name: claim_suspect
 -- queued -> running: the suspect that has waited longest; this process runs no other.
@@ -58,7 +58,7 @@ WHERE seq = (
     ORDER BY due_at LIMIT 1
 )
 RETURNING id, task, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
-    request_id, traceparent, leads, priority, due_at, seq;
+    request_id, traceparent, leads, on_crash, priority, due_at, seq;
 
 -- name: next_suspect
 -- The time at which the next suspect of these tasks is due.

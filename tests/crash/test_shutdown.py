@@ -142,6 +142,23 @@ def test_a_sync_job_that_ends_within_the_grace_counts(place: Place) -> None:
     assert place.process_files() == []
 
 
+@pytest.mark.parametrize("task", ["work", "work_sync"])
+@pytest.mark.parametrize(("on_crash", "state"), [("hold", "held"), ("fail", "failed")])
+def test_what_must_not_run_twice_does_not_run_again_when_a_shutdown_cuts_it_off(
+    place: Place, task: str, on_crash: str, state: str
+) -> None:
+    one = place.worker(shutdown_grace=0.2)
+    one.ask("enqueue", task=task, keys=["cut"], args=[30], options={"on_crash": on_crash})
+    place.wait_for("started", ["cut"])
+    one.leave()
+    two = place.worker()
+    wait_until(lambda: two.ask("counts") == {state: 1}, f"it is {state}")
+    assert place.keys("started") == {"cut": 1}
+    assert place.rows("SELECT reason, crashes FROM jobs") == [
+        ("Its process was stopped while it ran.", 0)
+    ]
+
+
 def test_a_timed_out_thread_is_not_retried_beside_itself_and_its_failure_is_kept(
     place: Place,
 ) -> None:

@@ -50,7 +50,6 @@ CREATE TABLE jobs (
     on_crash         TEXT NOT NULL CHECK (
         on_crash = 'retry' OR on_crash = 'hold' OR on_crash = 'fail'
     ),
-    args             TEXT NOT NULL,
     options          TEXT,
     tags             TEXT,
     start_by         REAL,
@@ -68,11 +67,13 @@ CREATE TABLE jobs (
     finished_at      REAL,
     -- When retention removes the job.
     prune_at         REAL,
-    result           TEXT,
     -- Why the job did not succeed, in words.
     reason           TEXT,
     -- What a held job waits for: 'unknown_task', 'arguments' or 'crash'.
     held_for         TEXT,
+    -- The long texts come last: a row is read no further than to the last column that is asked for.
+    args             TEXT NOT NULL,
+    result           TEXT,
     CHECK (state <> 'running' OR (owner IS NOT NULL AND attempt >= 1)),
     CHECK (owner IS NULL OR state IN ('queued', 'running')),
     CHECK (

@@ -1,0 +1,158 @@
+"""Jobs that do nothing, enqueued and attempted in one process.
+
+What lives here: how many are enqueued and how many live their whole life per second, and how long
+one takes. What does not: HTTP. Called by `__main__`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.figures import Figure, percentile
+from benchmarks.files import Place
+from benchmarks.jobs import nothing, nothing_in_a_thread
+from embedded_tasks import TaskRunner
+from embedded_tasks.events import JobEvent
+
+__all__ = ["FIGURES", "Enqueuing", "Life"]
+
+_CALLERS = 100
+
+_KINDS: dict[str, Callable[[int], Any]] = {"async": nothing, "sync": nothing_in_a_thread}
+
+FIGURES = [
+    Figure("enqueue.one", "enqueue, one caller", "jobs/s"),
+    Figure("enqueue.hundred", "enqueue, 100 concurrent callers", "jobs/s"),
+    *(
+        Figure(f"life.{kind}.{key}", title.replace("jobs", f"{kind} jobs"), unit)
+        for kind in _KINDS
+        for key, title, unit in (
+            ("drained", "jobs attempted and settled, when all are enqueued", "jobs/s"),
+            ("whole", "jobs enqueued, then attempted and settled", "jobs/s"),
+            ("meanwhile", "jobs enqueued by 100 callers meanwhile", "jobs/s"),
+            ("p50", "... from enqueue's call to the outcome, median", "ms"),
+            ("p99", "... the same, 99th percentile", "ms"),
+        )
+    ),
+]
+
+
+class Enqueuing:
+    """Measures how fast jobs are stored by a process that runs none.
+
+    Args:
+        place: Where files are made.
+        scale: How much is done; 1 for a full run.
+    """
+
+    def __init__(self, place: Place, scale: float) -> None:
+        self._place = place
+        self._single = max(50, int(500 * scale))
+        self._many = max(1_000, int(10_000 * scale))
+
+    def measure(self) -> dict[str, float]:
+        """Return one sample of each figure."""
+        return asyncio.run(self._measure())
+
+    async def _measure(self) -> dict[str, float]:
+        runner = self._place.runner()
+        async with runner:
+            one = await _enqueue(runner, nothing, self._single, 1)
+            hundred = await _enqueue(runner, nothing, self._many, _CALLERS)
+        return {
+            "enqueue.one": self._single / one,
+            "enqueue.hundred": self._many / hundred,
+        }
+
+
+class Life:
+    """Measures whole lives of jobs with the default concurrency.
+
+    Args:
+        place: Where files are made.
+        scale: How much is done; 1 for a full run.
+        kind: "async" or "sync" functions.
+    """
+
+    def __init__(self, place: Place, scale: float, kind: str) -> None:
+        self._place = place
+        self._jobs = max(1_000, int((10_000 if kind == "async" else 5_000) * scale))
+        self._kind = kind
+        self._function = _KINDS[kind]
+
+    def measure(self) -> dict[str, float]:
+        """Return one sample of each figure."""
+        values = asyncio.run(self._drained()) | asyncio.run(self._meanwhile())
+        return {f"life.{self._kind}.{key}": value for key, value in values.items()}
+
+    async def _drained(self) -> dict[str, float]:
+        path = self._place.fresh()
+        enqueuer = self._place.runner(path)
+        async with enqueuer:
+            enqueuing = await _enqueue(enqueuer, self._function, self._jobs, _CALLERS)
+        settled = _Settled(self._jobs)
+        runner = self._place.runner(path, settled)
+        async with runner.open(run_jobs=True):
+            start = time.perf_counter()
+            await settled.all.wait()
+            draining = time.perf_counter() - start
+        return {"drained": self._jobs / draining, "whole": self._jobs / (enqueuing + draining)}
+
+    async def _meanwhile(self) -> dict[str, float]:
+        settled = _Settled(self._jobs)
+        runner = self._place.runner(None, settled)
+        called: dict[str, float] = {}
+        async with runner.open(run_jobs=True):
+            start = time.perf_counter()
+            await _enqueue(runner, self._function, self._jobs, _CALLERS, called)
+            await settled.all.wait()
+            seconds = time.perf_counter() - start
+        times = [(settled.at[id] - moment) * 1000 for id, moment in called.items()]
+        return {
+            "meanwhile": self._jobs / seconds,
+            "p50": percentile(times, 50),
+            "p99": percentile(times, 99),
+        }
+
+
+class _Settled:
+    """An observer: when each job's outcome was on the disk, and when all were.
+
+    Args:
+        wanted: How many jobs there are.
+    """
+
+    def __init__(self, wanted: int) -> None:
+        self.at: dict[str, float] = {}
+        self.all = asyncio.Event()
+        self._wanted = wanted
+
+    def __call__(self, event: JobEvent) -> None:
+        self.at[event.job_id] = time.perf_counter()
+        if len(self.at) == self._wanted:
+            self.all.set()
+
+
+async def _enqueue(
+    runner: TaskRunner,
+    function: Callable[[int], Any],
+    jobs: int,
+    callers: int,
+    called: dict[str, float] | None = None,
+) -> float:
+    """Enqueue so many jobs by so many callers; return the seconds, and when each was called."""
+
+    async def call(numbers: range) -> None:
+        for number in numbers:
+            moment = time.perf_counter()
+            job = await runner.enqueue(function, number)
+            if called is not None:
+                called[job.id] = moment
+
+    start = time.perf_counter()
+    share = jobs // callers
+    await asyncio.gather(*(call(range(i * share, (i + 1) * share)) for i in range(callers)))
+    return time.perf_counter() - start

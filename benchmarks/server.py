@@ -1,0 +1,71 @@
+"""The app that is measured, with and without a runner, in a process of its own.
+
+What lives here: two endpoints and uvicorn around them. What does not: load. Started by `web.py`
+as `python -m benchmarks.server`, with the path of a database or with none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+
+import structlog
+import uvicorn
+from fastapi import BackgroundTasks, FastAPI
+
+from benchmarks.jobs import nothing
+from embedded_tasks import TaskRunner
+from embedded_tasks.job import JobState
+
+__all__ = ["make_app"]
+
+
+def make_app(database: str | None) -> FastAPI:
+    """Return the app; with a database, its background tasks are durable.
+
+    Args:
+        database: The runner's file, or None for no runner at all.
+    """
+    app = FastAPI()
+    runner = TaskRunner(database) if database else None
+    if runner is not None:
+        runner.install(app)
+
+    @app.post("/task")
+    async def task(background_tasks: BackgroundTasks) -> dict[str, bool]:
+        background_tasks.add_task(nothing, 1)
+        return {"ok": True}
+
+    @app.post("/none")
+    async def none() -> dict[str, bool]:
+        return {"ok": True}
+
+    @app.get("/waiting")
+    async def waiting() -> int:
+        """How many jobs are still to be done."""
+        if runner is None:
+            return 0
+        counts = await runner.counts()
+        return counts[JobState.QUEUED] + counts[JobState.RUNNING]
+
+    return app
+
+
+def main() -> None:
+    """Serve on a free port and print it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--database")
+    options = parser.parse_args()
+    # The port is all that is read of what this process prints.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(make_app(options.database), log_level="warning", access_log=False)
+    config.load()
+    print(listening.getsockname()[1], flush=True)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    main()

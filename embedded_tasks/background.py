@@ -6,14 +6,15 @@ becomes of the tasks of a request, which is in `batch.py`. Made by users and by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 import fastapi
 from starlette.background import BackgroundTask as StarletteTask, BackgroundTasks as StarletteTasks
 
 from embedded_tasks.config import JobOptions
+from embedded_tasks.context import JobContext
 from embedded_tasks.errors import NotStartedError
 from embedded_tasks.handle import Job
 from embedded_tasks.references import refuse_call
@@ -76,9 +77,30 @@ class BackgroundTasks(fastapi.BackgroundTasks):
 
     # No attribute of its own in `__init__`: an instance of FastAPI's class becomes one of these.
 
-    def add_task(  # type: ignore[override]  # plain returns None; a handle is more
+    @overload  # type: ignore[override]  # plain returns None; a handle is more
+    def add_task(
+        self,
+        func: Callable[Concatenate[JobContext, P], Awaitable[R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Job[R] | None: ...
+
+    @overload
+    def add_task(
+        self, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> Job[R] | None: ...
+
+    @overload
+    def add_task(
+        self, func: Callable[Concatenate[JobContext, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> Job[R] | None: ...
+
+    @overload
+    def add_task(
         self, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs
-    ) -> Job[R] | None:
+    ) -> Job[R] | None: ...
+
+    def add_task(self, func: Any, *args: Any, **kwargs: Any) -> Job[Any] | None:
         """Add a function to run after the response; stored with the request's commit.
 
         Returns:
@@ -144,7 +166,28 @@ class _WithOptions:
         self._tasks = tasks
         self._options = options
 
-    def add_task(self, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    @overload
+    def add_task(
+        self,
+        func: Callable[Concatenate[JobContext, P], Awaitable[R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Job[R]: ...
+
+    @overload
+    def add_task(
+        self, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> Job[R]: ...
+
+    @overload
+    def add_task(
+        self, func: Callable[Concatenate[JobContext, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> Job[R]: ...
+
+    @overload
+    def add_task(self, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+
+    def add_task(self, func: Any, *args: Any, **kwargs: Any) -> Job[Any]:
         """Add a function with options; unlike without, it must be possible to store it.
 
         Raises:

@@ -27,6 +27,7 @@ from embedded_tasks.errors import ConfigurationError, NotInstalledWarning
 from embedded_tasks.routes import (
     add_dependency,
     has_function_stack,
+    module_of,
     mounted_apps,
     needs,
     route_of,
@@ -154,7 +155,7 @@ class _Installation:
         for route in walk(app):
             endpoint = getattr(route, "endpoint", None)
             if endpoint is not None:
-                self._runner.references.add_package(endpoint.__module__)
+                self._runner.references.add_package(module_of(endpoint))
 
     def reach_routes(self) -> None:
         """Reach the routes that are there, and those to come."""
@@ -193,7 +194,7 @@ class _Installation:
             return None
         endpoint = scope.get("endpoint")
         if endpoint is not None:
-            self._runner.references.add_package(endpoint.__module__)
+            self._runner.references.add_package(module_of(endpoint))
         return self._visit(scope).open(tasks, scope)
 
     def _visit(self, scope: Scope) -> RequestVisit:

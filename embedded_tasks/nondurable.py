@@ -5,7 +5,11 @@ What lives here: telling. What does not: finding that out, and running it. Used 
 
 from __future__ import annotations
 
+import functools
+import inspect
 import warnings
+from types import FunctionType
+from typing import cast
 
 from embedded_tasks.errors import NotDurableError, NotDurableWarning
 from embedded_tasks.runner import Runner
@@ -43,13 +47,24 @@ class NonDurable:
         if self._refuse:
             raise error
         self._runner.count_non_durable()
-        code = getattr(self._endpoint, "__code__", None)
-        names = getattr(self._endpoint, "__globals__", {})
+        function = _function_of(self._endpoint)
         warnings.warn_explicit(
             f"{error}{_RUNS_HERE}",
             NotDurableWarning,
-            filename=code.co_filename if code else "?",
-            lineno=code.co_firstlineno if code else 0,
-            module=names.get("__name__"),
-            registry=names.setdefault("__warningregistry__", {}),
+            filename=function.__code__.co_filename,
+            lineno=function.__code__.co_firstlineno,
+            module=function.__module__,
+            registry=function.__globals__.setdefault("__warningregistry__", {}),
         )
+
+
+def _function_of(endpoint: object) -> FunctionType:
+    """Return the function that a person has written; for want of one, this one."""
+    while isinstance(endpoint, functools.partial):
+        endpoint = endpoint.func
+    found = endpoint if inspect.isroutine(endpoint) else type(endpoint).__call__
+    found = inspect.unwrap(found)
+    found = getattr(found, "__func__", found)
+    if isinstance(found, FunctionType):
+        return found
+    return cast(FunctionType, _function_of)

@@ -26,6 +26,7 @@ from embedded_tasks.background import SCOPE
 __all__ = [
     "add_dependency",
     "has_function_stack",
+    "module_of",
     "mounted_apps",
     "needs",
     "route_of",
@@ -124,6 +125,13 @@ def route_of(scope: Scope, dependency: Callable[..., Any]) -> Any:
         ):
             return found
     return None
+
+
+def module_of(endpoint: object) -> str:
+    """Return the module that an endpoint comes from."""
+    while isinstance(endpoint, functools.partial):
+        endpoint = endpoint.func
+    return str(endpoint.__module__)
 
 
 def without(dependant: Dependant, dependency: Callable[..., Any]) -> list[Dependant]:

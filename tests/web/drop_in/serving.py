@@ -11,13 +11,25 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import fastapi.routing
 import httpx
+import pytest
 from fastapi import FastAPI
 from starlette.types import Message, Scope
 
 from embedded_tasks import Job, TaskRunner
 from embedded_tasks.job import JobRecord
 from embedded_tasks.store import JobFilter
+
+FASTAPI = tuple(int(number) for number in fastapi.__version__.split(".")[:2])
+
+READS_OBJECTS = pytest.mark.skipif(
+    FASTAPI < (0, 122), reason="this FastAPI does not look into an object's __call__"
+)
+YIELDS = pytest.mark.skipif(
+    not hasattr(fastapi.routing, "EventSourceResponse"),
+    reason="this FastAPI has no endpoints that yield",
+)
 
 
 @asynccontextmanager

@@ -121,7 +121,8 @@ def parameters(number: int) -> dict[str, Any]:
     """Return values with which each query may match as much as it ever does."""
     return Anything(
         id=job_id(number), ids=json.dumps([job_id(number)]), owner=ME, now=NOW, tasks="[1]",
-        limit=100, attempt=1, keep=10.0, reason="x", crashed=0, failed=0, before=10**9, depth=10**9, cap=100,
+        limit=100, attempt=1, keep=10.0, reason="x", crashed=0, failed=0, before=10**9,
+        depth=10**9, cap=100,
     )  # fmt: skip  # one after another
 
 

@@ -238,6 +238,8 @@ class Attempt:
             self._end(self._stopped(self._call.stack()))
 
     def _returned(self, value: Any, error: BaseException | None) -> None:
+        # The two refer to each other, and would wait for the garbage collector.
+        self._call = None
         if self._outcome is not None:
             # Given up before; what comes now is too late to count.
             self._returned_late(self)

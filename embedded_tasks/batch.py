@@ -359,6 +359,9 @@ class RequestBatch:
         self._over = True
         jobs, self._waiting = self._waiting, []
         self._runner.start_reserved(_ready(jobs))
+        if not self._early:
+            # Let go of what refers to this batch: the garbage collector has nothing to find here.
+            self._tasks = fastapi.BackgroundTasks()
 
     def _take_over_all(self) -> None:
         """Also what the request did not come to, because it failed after it was stored."""

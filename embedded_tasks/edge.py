@@ -145,6 +145,8 @@ class Edge:
             raise
         finally:
             SCOPE.reset(token)
+            # The two refer to each other, and would wait for the garbage collector.
+            scope.pop(VISIT, None)
         error = await visit.end()
         if error is not None:
             raise error

@@ -7,6 +7,7 @@ build; `TaskRunner` is defined here because it is the only name that knows FastA
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -84,11 +85,13 @@ class TaskRunner(Runner):  # noqa: D101  # its docstring is the base's
         if on_crash is not None:
             self.set_undecorated({"on_crash": on_crash})
         setattr(app.state, _INSTALLED, self)
-        installation = _Installation(self, app, refuse=non_durable == "raise")
+        installation = _Installation(
+            self, app, refuse=non_durable == "raise", background_tasks=background_tasks
+        )
+        installation.compose_lifespan()
         if background_tasks:
             installation.reach_routes()
             installation.wrap_app()
-        installation.compose_lifespan(reach=background_tasks)
 
 
 class DurableRoute(APIRoute):
@@ -116,10 +119,13 @@ class DurableRoute(APIRoute):
 class _Installation:
     """One app with its BackgroundTasks made durable."""
 
-    def __init__(self, runner: Runner, app: FastAPI, *, refuse: bool) -> None:
+    def __init__(
+        self, runner: Runner, app: FastAPI, *, refuse: bool, background_tasks: bool
+    ) -> None:
         self._runner = runner
         self._app = app
         self._refuse = refuse
+        self._background_tasks = background_tasks
         self._has_function_stack = has_function_stack()
         self._dependency: Callable[..., Any] = (
             self._collect if self._has_function_stack else self._collect_by_yield
@@ -127,28 +133,47 @@ class _Installation:
         scope: Literal["function"] | None = None if self._has_function_stack else "function"
         self._depends = Depends(self._dependency, scope=scope)
 
-    def compose_lifespan(self, *, reach: bool) -> None:
-        """Put the runner around the app's lifespan, and the work inside it.
-
-        The file is open before the app's own start-up code, which may enqueue; jobs run only while
-        what that code has set up is there.
-        """
+    def compose_lifespan(self) -> None:
+        """Put the runner around the app's lifespan, also around those of routers to come."""
         router = self._app.router
+        include = router.include_router
         own: Callable[[Any], AbstractAsyncContextManager[Any]] = router.lifespan_context
 
-        @asynccontextmanager
-        async def lifespan(app: Any) -> AsyncIterator[Any]:
-            self._know_packages(app)
-            _warn_of_mounts(app)
-            async with self._runner.open(run_jobs=True, start_work=False), own(app) as state:
-                self._know_packages(app)
-                if reach:
-                    # Routes that were put into a list by hand, after `install`.
-                    self.reach_routes()
-                async with self._runner.working():
-                    yield state
+        def lifespan(app: Any) -> AbstractAsyncContextManager[Any]:
+            return self._run(app, own)
+
+        @functools.wraps(include)
+        def include_router(*args: Any, **kwargs: Any) -> None:
+            nonlocal own
+            if router.lifespan_context is not lifespan:
+                include(*args, **kwargs)
+                return
+            router.lifespan_context = own
+            try:
+                include(*args, **kwargs)
+            finally:
+                own, router.lifespan_context = router.lifespan_context, lifespan
 
         router.lifespan_context = lifespan
+        router.include_router = include_router  # type: ignore[method-assign]  # of this app only
+
+    @asynccontextmanager
+    async def _run(
+        self, app: Any, own: Callable[[Any], AbstractAsyncContextManager[Any]]
+    ) -> AsyncIterator[Any]:
+        """Open the file before the app's own start-up code, which may enqueue.
+
+        Jobs run only while what that code has set up is there.
+        """
+        self._know_packages(app)
+        _warn_of_mounts(app)
+        async with self._runner.open(run_jobs=True, start_work=False), own(app) as state:
+            self._know_packages(app)
+            if self._background_tasks:
+                # Routes that were put into a list by hand, after `install`.
+                self.reach_routes()
+            async with self._runner.working():
+                yield state
 
     def _know_packages(self, app: Any) -> None:
         """The packages that the app's routes come from are those whose functions may be stored."""

@@ -97,10 +97,10 @@ class RequestBatch:
         self._over = False
         self._error: BaseException | None = None
         self._storing = asyncio.Lock()
-        self._loop = asyncio.get_running_loop()
         self._early: set[asyncio.Task[None]] = set()
         # Under test, an app may be called on another loop, or with no lifespan at all.
         self._live = runner.runs_on_this_loop()
+        self._loop = asyncio.get_running_loop() if self._live else None
         attach(tasks, self)
 
     # Adding.
@@ -139,7 +139,7 @@ class RequestBatch:
     ) -> Job[Any]:
         draft = self._runner.draft(func, args, kwargs, options)
         self._tasks.tasks.append(DurableTask(draft, func, args, kwargs))
-        if self._committed:
+        if self._committed and self._loop is not None:
             # Late, such as from inside a stream: it does not wait for the end of a long one.
             self._loop.call_soon_threadsafe(self._store_early)
         return Job(draft.id, draft.task.name, self._runner)
@@ -268,7 +268,7 @@ class RequestBatch:
         return True
 
     def _store_early(self) -> None:
-        task = self._loop.create_task(self._try_to_store())
+        task = asyncio.get_running_loop().create_task(self._try_to_store())
         self._early.add(task)
         task.add_done_callback(self._early.discard)
 

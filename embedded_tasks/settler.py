@@ -198,6 +198,8 @@ class Settler:
             return dict.fromkeys(await self._store.settle([failed]), True)
         except StoreError as second:
             _log.error("job.not_settled", job_id=row.id, outcome="failed", error=str(second))
+            # The marks stay, so that nobody takes the job for one that never started.
+            self._gave_up = True
             return {}
 
     def _tell(self, ended: Ended, row: Settlement) -> None:

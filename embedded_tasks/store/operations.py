@@ -254,7 +254,8 @@ class Jobs:
         id, now = rows[0]
         connection.execute(QUERIES["record_success"], {"id": id})
         done = bool(connection.execute(QUERIES["retry"], {"id": id, "now": now}).fetchall())
-        self._hold_new(connection, [id])
+        if done:
+            self._hold_new(connection, [id])
         return done
 
     def hold_unknown(

@@ -108,9 +108,9 @@ class Attempt:
         returned_late: Callable[[Attempt], None],
     ) -> None:
         self.job = job
-        self.started_at = ports.clock.now()
+        self.started_at: float = ports.clock.now()
         self.error: BaseException | None = None
-        self.abandoned = False
+        self.abandoned: bool = False
         self.task: Task | None = None
         self._ports = ports
         self._original = original

@@ -31,7 +31,7 @@ from embedded_tasks.errors import (
 from embedded_tasks.handle import Job
 from embedded_tasks.nondurable import NonDurable
 from embedded_tasks.references import refuse_call
-from embedded_tasks.runner import Runner, current_origin
+from embedded_tasks.runner import Runner
 from embedded_tasks.settings import always_decodes, in_test_mode
 
 __all__ = ["DurableTask", "RequestBatch"]
@@ -141,7 +141,7 @@ class RequestBatch:
         self._tasks.tasks.append(DurableTask(draft, func, args, kwargs))
         if self._committed and self._loop is not None:
             # Late, such as from inside a stream: it does not wait for the end of a long one.
-            self._loop.call_soon_threadsafe(self._store_early)
+            self._runner.call_soon(self._store_early)
         return Job(draft.id, draft.task.name, self._runner)
 
     def _add_plain(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -347,7 +347,7 @@ class RequestBatch:
         await self._first_attempts()
         if self._runner.is_running:
             # A test's next request may ask for the state of these jobs.
-            await self._runner.session("add_task").settler.written()
+            await self._runner.outcomes_written()
         return self._error
 
     def give_up(self) -> None:
@@ -388,7 +388,7 @@ def _ready(jobs: Sequence[Reserved]) -> list[Reserved]:
 
 def _origin(scope: MutableMapping[str, Any]) -> Origin:
     headers = HTTPConnection(scope).headers
-    request_id = current_origin().request_id or headers.get("x-request-id")
+    request_id = Origin.current().request_id or headers.get("x-request-id")
     traceparent = headers.get("traceparent")
     # Both may come from anybody, and go into rows and logs.
     return Origin(*(text and text[:_LONGEST_ID] for text in (request_id, traceparent)))

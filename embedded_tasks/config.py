@@ -142,18 +142,19 @@ def _optional_seconds(name: str, value: object) -> float | None:
 
 
 def _error_classes(name: str, value: object) -> tuple[type[BaseException], ...]:
-    items = tuple(value) if isinstance(value, list | tuple | set | frozenset) else (value,)
-    for item in items:
-        if not (isinstance(item, type) and issubclass(item, BaseException)):
-            raise ConfigurationError(f"{name}={value!r}: expected a list of exception classes.")
-    return items
+    items = value if isinstance(value, list | tuple | set | frozenset) else (value,)
+    classes = [item for item in items if isinstance(item, type)]
+    errors = tuple(item for item in classes if issubclass(item, BaseException))
+    if len(errors) < len(items):
+        raise ConfigurationError(f"{name}={value!r}: expected a list of exception classes.")
+    return errors
 
 
 def _backoff(name: str, value: object) -> BackoffPolicy:
-    if isinstance(value, Backoff) or callable(value):
-        return value
     if isinstance(value, list | tuple) and value:
         return tuple(seconds(item, name) for item in value)
+    if isinstance(value, Backoff) or callable(value):
+        return cast(BackoffPolicy, value)
     raise ConfigurationError(
         f"{name}={value!r}: expected a Backoff, a list of durations that is not empty, or a "
         "function of the failure count."

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, cast
 
+import structlog
+
 from embedded_tasks.clock import Clock, seconds
 from embedded_tasks.codec import Codec
 from embedded_tasks.config import JobOptions, Policy, TaskOptions
@@ -32,6 +34,12 @@ class Origin:
 
     request_id: str | None = None
     traceparent: str | None = None
+
+    @classmethod
+    def current(cls) -> Origin:
+        """Return the request that this code runs for, as far as structlog's context tells."""
+        request_id = structlog.contextvars.get_contextvars().get("request_id")
+        return cls(request_id if isinstance(request_id, str) else None)
 
 
 @dataclass(slots=True)
@@ -100,7 +108,7 @@ class Drafting:
         self._codec = codec
         self._clock = clock
         self._new_id = new_id
-        self.undecorated = Policy()
+        self.undecorated: Policy = Policy()
 
     def draft(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions

@@ -70,8 +70,8 @@ class Job(Generic[R]):
     __slots__ = ("_port", "_record", "id", "task")
 
     def __init__(self, id: str, task: str, port: JobPort, record: JobRecord | None = None) -> None:
-        self.id = id
-        self.task = task
+        self.id: str = id
+        self.task: str = task
         self._port = port
         self._record = record
 

@@ -46,7 +46,7 @@ class KnownTasks:
         self._kinds: dict[str, bool] = {}
         self.names: dict[int, str] = {}
         self.unknown: dict[int, str] = {}
-        self.seen = 0
+        self.seen: int = 0
 
     def numbers(self, is_async: bool) -> list[int]:
         """Return the numbers of the known tasks of one kind."""

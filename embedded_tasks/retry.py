@@ -31,7 +31,7 @@ class Retry(Exception):
 
     def __init__(self, reason: str = "", *, after: Duration | None = None) -> None:
         self.reason = reason
-        self.after = None if after is None else seconds(after, "Retry(after=)")
+        self.after: float | None = None if after is None else seconds(after, "Retry(after=)")
         super().__init__(reason or "the task asked for a retry")
 
 
@@ -47,7 +47,7 @@ class Snooze(Exception):
     """
 
     def __init__(self, delay: Duration, *, reason: str = "") -> None:
-        self.delay = seconds(delay, "Snooze(delay)")
+        self.delay: float = seconds(delay, "Snooze(delay)")
         self.reason = reason
         super().__init__(reason or f"snoozed for {self.delay:g} s")
 

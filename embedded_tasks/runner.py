@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from contextvars import Context
 from random import Random
@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 from uuid import UUID
 
-import structlog
 from anyio.from_thread import start_blocking_portal
 
 from embedded_tasks.clock import Clock, SystemClock
@@ -37,16 +36,17 @@ from embedded_tasks.handle import CancelAnswer, Job
 from embedded_tasks.health import Health, health_of
 from embedded_tasks.ids import uuid7_maker
 from embedded_tasks.job import JobRecord, JobState
+from embedded_tasks.parts import Parts
 from embedded_tasks.place import Place
 from embedded_tasks.processes import Kind
 from embedded_tasks.references import References
 from embedded_tasks.results import result_of
-from embedded_tasks.session import Parts, Session
+from embedded_tasks.session import Session
 from embedded_tasks.settings import RunnerOptions, Settings
 from embedded_tasks.store import JobFilter
 from embedded_tasks.task import Catalogue
 
-__all__ = ["Runner", "current_origin"]
+__all__ = ["Runner"]
 
 
 class Runner(Enqueuer):
@@ -67,8 +67,8 @@ class Runner(Enqueuer):
 
     def __init__(self, path: str | os.PathLike[str], **options: Unpack[RunnerOptions]) -> None:
         super().__init__(self, {})
-        self.settings = Settings.of(path, options)
-        self.references = References(modules=self.settings.modules)
+        self.settings: Settings = Settings.of(path, options)
+        self.references: References = References(modules=self.settings.modules)
         self._clock = self._make_clock()
         catalogue = Catalogue(self.references)
         self._codec = Codec(self.references, self.settings.max_payload_bytes)
@@ -81,7 +81,7 @@ class Runner(Enqueuer):
         self._thread: int | None = None
         self._pid = 0
         self._place = Place(self.settings.path)
-        self.non_durable = 0
+        self.non_durable: int = 0
         self._opened: list[AsyncExitStack] = []
         self._opened_in_thread: list[ExitStack] = []
 
@@ -130,7 +130,7 @@ class Runner(Enqueuer):
             if self._session is None:
                 await self._start(run_jobs)
                 if start_work:
-                    self.session("open").begin_work()
+                    self._running("open").begin_work()
             yield self
         finally:
             self._users -= 1
@@ -143,7 +143,7 @@ class Runner(Enqueuer):
 
         What the block stands in, such as a lifespan's connection pool, is there for every attempt.
         """
-        session = self.session("working")
+        session = self._running("working")
         session.begin_work()
         try:
             yield
@@ -205,7 +205,7 @@ class Runner(Enqueuer):
         if session is not None:
             await session.stop()
 
-    def session(self, what: str) -> Session:
+    def _running(self, what: str) -> Session:
         """Return the present session.
 
         Raises:
@@ -221,23 +221,23 @@ class Runner(Enqueuer):
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions
     ) -> Job[Any]:
         """Store a job; what `enqueue` calls."""
-        session = self.session(f"enqueue({_name(func)})")
+        session = self._running(f"enqueue({_name(func)})")
         draft = self._drafting.draft(func, args, kwargs, options)
-        await session.front_door.enqueue(draft, current_origin())
+        await session.front_door.enqueue(draft, Origin.current())
         return Job(draft.id, draft.task.name, self)
 
     def enqueue_call_sync(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions
     ) -> Job[Any]:
         """Store a job from outside the event loop; what `enqueue_sync` calls."""
-        session = self.session(f"enqueue_sync({_name(func)})")
+        session = self._running(f"enqueue_sync({_name(func)})")
         if threading.get_ident() == self._thread:
             raise ConfigurationError(
                 "enqueue_sync was called on the event loop, which it would block. Write "
                 "`await runner.enqueue(...)` there."
             )
         draft = self._drafting.draft(func, args, kwargs, options)
-        stored = session.front_door.enqueue(draft, current_origin())
+        stored = session.front_door.enqueue(draft, Origin.current())
         asyncio.run_coroutine_threadsafe(stored, session.loop).result()
         return Job(draft.id, draft.task.name, self)
 
@@ -263,7 +263,7 @@ class Runner(Enqueuer):
         self, drafts: Sequence[tuple[Draft, Context]], origin: Origin
     ) -> list[Reserved]:
         """Store the jobs of a request in one transaction, owned by this process."""
-        session = self.session("add_task")
+        session = self._running("add_task")
         reserved = await session.front_door.reserve(drafts, origin)
         session.chains.expect(reserved)
         return reserved
@@ -277,6 +277,14 @@ class Runner(Enqueuer):
     async def run_reserved(self, jobs: Sequence[Reserved]) -> BaseException | None:
         """Run jobs of a request here; return the first error that is not retried."""
         return await self._session.chains.run(jobs) if self._session is not None else None
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call back on the runner's loop, from whatever thread."""
+        self._running("add_task").loop.call_soon_threadsafe(callback)
+
+    async def outcomes_written(self) -> None:
+        """Return when every outcome so far is on disk."""
+        await self._running("add_task").settler.written()
 
     def count_non_durable(self) -> None:
         """Count a task that runs in its request because it cannot be stored."""
@@ -301,7 +309,7 @@ class Runner(Enqueuer):
 
     async def fetch(self, job_id: str) -> JobRecord:
         """Return what is stored of a job; what `Job.refresh` calls."""
-        session = self.session("get")
+        session = self._running("get")
         record = await session.store.read.get(str(job_id), self._clock.now())
         if record is None:
             raise JobNotFoundError(str(job_id))
@@ -316,17 +324,17 @@ class Runner(Enqueuer):
         Example:
             `for key, job in await runner.jobs(JobFilter(state=ShownState.FAILED)): ...`
         """
-        reader = self.session("jobs").store.read
+        reader = self._running("jobs").store.read
         page = await reader.page(wanted or JobFilter(), self._clock.now())
         return [(key, Job(record.id, record.task, self, record)) for key, record in page]
 
     async def counts(self) -> dict[JobState, int]:
         """Return how many jobs are in each state, counted up to 10,000."""
-        return await self.session("counts").store.read.counts()
+        return await self._running("counts").store.read.counts()
 
     async def health(self) -> Health:
         """Return whether everything is well here, and if not, what and what to do."""
-        return await health_of(self.session("health"))
+        return await health_of(self._running("health"))
 
     def parameters_of(self, task: str) -> tuple[str, ...] | None:
         """Return the names of a task's positional parameters, or None where they are not known."""
@@ -334,7 +342,7 @@ class Runner(Enqueuer):
 
     async def wait_for_result(self, job_id: str, timeout: float | None) -> Any:
         """Return a job's result when it has one; what `Job.result` calls."""
-        session = self.session("result")
+        session = self._running("result")
         if not await session.waiting.wait(job_id, timeout):
             await self.fetch(job_id)
             raise ResultTimeoutError(job_id, timeout or 0.0)
@@ -353,7 +361,7 @@ class Runner(Enqueuer):
         Raises:
             JobNotFoundError: No job has this id.
         """
-        session = self.session("cancel")
+        session = self._running("cancel")
         answer, owner = await session.store.cancel(job_id, storable(reason), self._clock.now())
         if answer == "cancelled":
             session.cancelled(job_id)
@@ -375,17 +383,11 @@ class Runner(Enqueuer):
             JobNotFoundError: No job has this id.
             JobStateError: It is queued or running.
         """
-        session = self.session("retry")
+        session = self._running("retry")
         now = self._clock.now()
         if not await session.store.retry(job_id, now):
             raise JobStateError(job_id, (await self.fetch(job_id)).shown, "retried")
         session.queued_again(now)
-
-
-def current_origin() -> Origin:
-    """Return the request that this code runs for, as far as structlog's context tells."""
-    request_id = structlog.contextvars.get_contextvars().get("request_id")
-    return Origin(request_id if isinstance(request_id, str) else None)
 
 
 def _name(func: Any) -> str:

@@ -9,62 +9,37 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
 import structlog
 
 from embedded_tasks.attempt import Attempt, Ports
 from embedded_tasks.chain import Chains
-from embedded_tasks.clock import Clock, Timer, pause
-from embedded_tasks.codec import Codec
+from embedded_tasks.clock import Timer, pause
 from embedded_tasks.engine import Threads
-from embedded_tasks.enqueue import Drafting, FrontDoor
+from embedded_tasks.enqueue import FrontDoor
 from embedded_tasks.events import EventName, JobEvent, Observer
 from embedded_tasks.job import FINISHED, Outcome
 from embedded_tasks.known_tasks import KnownTasks
 from embedded_tasks.logs import LogObserver
+from embedded_tasks.parts import Parts
 from embedded_tasks.processes import FileGuard, Kind, Mailbox, Peers, ProcessFile, WritersLock
 from embedded_tasks.pruner import Pruner
 from embedded_tasks.recovery import Recoverer, RecoveryReport
 from embedded_tasks.running import Running, RunningHooks
-from embedded_tasks.settings import Settings
 from embedded_tasks.settler import Ended, Settler, SettlerHooks
 from embedded_tasks.signals import ShutdownSignals
 from embedded_tasks.store import Store, StoreSettings
 from embedded_tasks.supervision import Supervisor
-from embedded_tasks.task import Catalogue
 from embedded_tasks.waiting import Waiting
 from embedded_tasks.worker import Worker, WorkerHooks
 
-__all__ = ["Parts", "Session"]
+__all__ = ["Session"]
 
 _log = structlog.get_logger("embedded_tasks")
 
 _OVERFLOW_EVERY = 0.02
 _PROBE_EVERY = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What outlives a session: the runner's own.
-
-    Args:
-        settings: The runner's settings.
-        catalogue: Its tasks.
-        codec: Its payload format.
-        drafting: Its checks of what is enqueued.
-        clock: Where the time comes from.
-        rng: Where jitter comes from.
-    """
-
-    settings: Settings
-    catalogue: Catalogue
-    codec: Codec
-    drafting: Drafting
-    clock: Clock
-    rng: Random
 
 
 class Session:
@@ -78,6 +53,21 @@ class Session:
         may_run_jobs: Whether jobs are attempted here, or only enqueued.
     """
 
+    mailbox: Mailbox
+    process_file: ProcessFile
+    store: Store
+    peers: Peers
+    waiting: Waiting
+    tasks: KnownTasks
+    settler: Settler
+    threads: Threads
+    running: Running
+    worker: Worker
+    chains: Chains
+    front_door: FrontDoor
+    recoverer: Recoverer
+    pruner: Pruner
+
     def __init__(
         self, parts: Parts, path: str, folder: Path, process_id: str, *, may_run_jobs: bool
     ) -> None:
@@ -85,10 +75,10 @@ class Session:
         self.process_id = process_id
         self.may_run_jobs = may_run_jobs
         slots = parts.settings.concurrency + parts.settings.sync_concurrency
-        self.runs_jobs = may_run_jobs and slots > 0
-        self.recovered = RecoveryReport()
-        self.expired_at_start = 0
-        self.loop = asyncio.get_running_loop()
+        self.runs_jobs: bool = may_run_jobs and slots > 0
+        self.recovered: RecoveryReport = RecoveryReport()
+        self.expired_at_start: int = 0
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._works = False
         self._overflowed = -_OVERFLOW_EVERY
         self._telling: Timer | None = None
@@ -98,7 +88,7 @@ class Session:
         self._folder = folder
         self._stack = AsyncExitStack()
         self._signals = ShutdownSignals(self._drain)
-        self.supervisor = Supervisor(parts.clock)
+        self.supervisor: Supervisor = Supervisor(parts.clock)
         self._observers: tuple[Observer, ...] = (
             LogObserver(successes=parts.settings.log_successes),
             *parts.settings.observers,

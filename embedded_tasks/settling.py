@@ -6,6 +6,7 @@ writing. Called by the settler.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embedded_tasks.config import Retention
@@ -30,7 +31,7 @@ from embedded_tasks.job import (
 
 __all__ = ["EVENT_OF", "Times", "settlement"]
 
-EVENT_OF = {
+EVENT_OF: Mapping[type[Outcome], EventName] = {
     Succeeded: EventName.SUCCEEDED,
     RetryLater: EventName.RETRY_SCHEDULED,
     Snoozed: EventName.SNOOZED,

@@ -20,7 +20,7 @@ class Slots:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.free = size
+        self.free: int = size
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def take(self, wanted: int = 1) -> int:

@@ -28,7 +28,7 @@ class Checkpointer:
         self._wal = f"{path}-wal"
         self._every = commits
         self._since = 0
-        self.checkpoints = 0
+        self.checkpoints: int = 0
 
     def after_commit(self, connection: sqlite3.Connection) -> None:
         """Count a commit, and checkpoint when it is time; the writers' lock is held."""

@@ -111,10 +111,10 @@ class Store:
         self._lock = lock
         self._guard = guard
         self._jobs = Jobs(settings.keep_expired, settings.keep_cancelled)
-        self.writer = Writer(
+        self.writer: Writer = Writer(
             connection, lock, Checkpointer(settings.path), settings.path, self._jobs.forget
         )
-        self.read = Reader(read_connection, settings.path)
+        self.read: Reader = Reader(read_connection, settings.path)
         self._loop = asyncio.create_task(self.writer.run(), name="embedded_tasks writer")
 
     @classmethod

@@ -83,7 +83,7 @@ class Writer:
         self._pending: deque[Operation] = deque()
         self._wake = asyncio.Event()
         self._closing = False
-        self.commits = 0
+        self.commits: int = 0
         self.last_error: str | None = None
 
     async def submit(self, operation: Operation, wait: float | None = None) -> Any:

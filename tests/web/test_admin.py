@@ -374,7 +374,7 @@ async def test_a_running_sync_function_is_told_and_the_answer_says_so(working: T
 async def test_a_healthy_runner_says_so(client: httpx.AsyncClient, runner: StillRunner) -> None:
     shown = await get(client, "/health")
     assert (shown["ok"], shown["problems"], shown["running"]) == (True, [], 0)
-    assert shown["process"] == runner.session("test").process_id
+    assert shown["process"] == runner._running("test").process_id
 
 
 async def test_what_is_wrong_is_said_in_words(

@@ -25,7 +25,18 @@ from tests.support.attempts import Bench
 from tests.support.jobs import ME, new_job
 from tests.support.stores import opened
 
-__all__ = ["CountingStore", "Marks", "Shop", "shop"]
+__all__ = [
+    "Blocking",
+    "CountingStore",
+    "Marks",
+    "Shop",
+    "claim_ahead",
+    "fast",
+    "fast_sync",
+    "named",
+    "owned",
+    "shop",
+]
 
 _KEEP = Retention()
 
@@ -180,6 +191,52 @@ class Shop:
 
     def _overflow(self) -> None:
         self.overflows += 1
+
+
+class Blocking:
+    """An async function that runs until it is let go."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.most = 0
+        self.running = 0
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, name: str = "") -> None:
+        self.started.append(name)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await self.go_on.wait()
+        finally:
+            self.running -= 1
+
+
+async def fast() -> None: ...
+
+
+def fast_sync() -> None: ...
+
+
+def named(name: str) -> str:
+    """Return stored arguments: one name."""
+    return f'[1,["{name}"],{{}}]'
+
+
+async def claim_ahead(at: Shop, block: Blocking) -> None:
+    """Bring the worker to claim jobs ahead of its slots, of which none gets free again."""
+    at.add(fast)
+    at.add(block)
+    await at.insert(*range(20), task="shop:0")
+    await at.insert(*range(100, 140), task="shop:1", due_at=at.clock.now() + 0.001)
+    at.clock.jump(0.001)
+    at.open()
+    await at.ended_attempts(20)
+    await at.quiet()
+
+
+async def owned(at: Shop) -> int:
+    return len(await at.store.read.owned(ME))
 
 
 @asynccontextmanager

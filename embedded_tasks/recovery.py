@@ -190,13 +190,13 @@ def _may_have_started(job: OwnedJob, corpse: Corpse) -> bool:
         return False
     if not corpse.readable or not corpse.same_boot:
         return True
-    return _flags(job, corpse) >= 0
+    return _flags(job, corpse) is not None
 
 
-def _flags(job: OwnedJob, corpse: Corpse) -> int:
-    """Return the flags of the job's mark, or -1 where it has none."""
+def _flags(job: OwnedJob, corpse: Corpse) -> int | None:
+    """Return the flags of the job's mark, or None where it has none."""
     key = (UUID(job.id).bytes, job.attempt)
     for mark in corpse.marks:
         if (mark.job_id, mark.attempt) == key:
             return mark.flags
-    return -1
+    return None

@@ -47,7 +47,7 @@ class StillRunner(TaskRunner):
 
     @property
     def store(self) -> Store:
-        return self.session("test").store
+        return self._running("test").store
 
 
 async def only_operators(request: Request) -> None:

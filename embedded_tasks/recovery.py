@@ -122,7 +122,7 @@ class Recoverer:
         ]
 
     def _decide(self, job: OwnedJob, corpse: Corpse, *, charged: bool) -> Recovery:
-        flags = max(_flags(job, corpse), 0)
+        flags = _flags(job, corpse) or 0
         if flags & TIMED_OUT:
             # That attempt had failed before; only its retry waited for the thread's end.
             reason = "It did not end within its timeout, and its thread still ran."

@@ -149,9 +149,7 @@ class Jobs:
 
     def withdraw(self, connection: sqlite3.Connection, rows: list[tuple[str, str | None]]) -> None:
         """Take back jobs that came too late; rows are (id, owner)."""
-        ids = json.dumps([row[0] for row in rows])
-        owner = next((row[1] for row in rows if row[1] is not None), None)
-        connection.execute(QUERIES["withdraw"], {"ids": ids, "owner": owner})
+        connection.execute(QUERIES["withdraw"], {"rows": json.dumps(rows)})
 
     def settle(self, connection: sqlite3.Connection, rows: list[list[Any]]) -> dict[str, bool]:
         """Write outcomes. Returns the ids whose job was still ours, and if it is cancelled now."""
@@ -180,10 +178,10 @@ class Jobs:
             text = json.dumps(tasks)
             asked = {"owner": claim.owner, "now": claim.now, "tasks": text}
             taken: list[sqlite3.Row] = []
-            if suspects:
+            if suspects and limit:
                 taken = connection.execute(QUERIES["claim_suspect"], asked).fetchall()
                 suspects = not taken
-            if suspects:
+            if suspects and limit:
                 wake_at.append(connection.execute(QUERIES["next_suspect"], asked).fetchone()[0])
             rest = asked | {"limit": limit - len(taken)}
             taken += connection.execute(QUERIES["claim"], rest).fetchall()

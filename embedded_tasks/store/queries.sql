@@ -12,10 +12,15 @@ SELECT
 FROM json_each(:rows);
 
 -- name: withdraw
--- Take back jobs whose client was told that storing them took too long, unless they started.
+-- Take back jobs whose client was told that storing them took too long, unless they started: each
+-- waits, is held for want of its code, or runs where it was reserved.
 DELETE FROM jobs
-WHERE id IN (SELECT value FROM json_each(:ids))
-    AND ((state = 'queued' AND attempt = 0) OR (state = 'running' AND owner = :owner));
+WHERE id IN (SELECT value ->> 0 FROM json_each(:rows))
+    AND ((state = 'queued' AND attempt = 0) OR (state = 'held' AND attempt = 0)
+        OR (state = 'running' AND EXISTS (
+            SELECT 1 FROM json_each(:rows) AS row
+            WHERE row.value ->> 0 = jobs.id AND row.value ->> 1 = jobs.owner
+        )));
 
 -- name: claim
 -- queued -> running: due jobs of known tasks, by priority, then due time. Skips from one priority
@@ -95,8 +100,10 @@ SELECT min((
 FROM level WHERE level.priority IS NOT NULL;
 
 -- name: next_expiry
--- The time at which the next waiting job expires.
-SELECT min(expires_at) FROM jobs WHERE state = 'queued' AND expires_at IS NOT NULL;
+-- The time at which the next waiting job expires. Reserved ones do not, so they are not waited for:
+-- their time may be past, and whoever asked would ask again at once.
+SELECT min(expires_at) FROM jobs
+WHERE state = 'queued' AND owner IS NULL AND expires_at IS NOT NULL;
 
 -- name: begin
 -- queued -> running: reserved jobs of this process whose turn has come. (By id: the plus keeps

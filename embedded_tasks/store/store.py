@@ -167,8 +167,7 @@ class Store:
         Raises:
             StoreUnavailableError: They are not stored.
         """
-        owner = next((job.owner for job in jobs if job.owner is not None), None)
-        undo = Operation(self._jobs.withdraw, [(job.id, owner) for job in jobs])
+        undo = Operation(self._jobs.withdraw, [(job.id, job.owner) for job in jobs])
         size = sum(len(job.args) for job in jobs)
         rows = [insert_row(job) for job in jobs]
         operation = Operation(self._jobs.insert, rows, size, undo)

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from embedded_tasks.processes import list_processes, processes_folder
+from tests.crash.forked import Forked
 
 __all__ = ["LIMIT", "Child", "Effect", "Place", "Server", "Worker", "wait_until"]
 
@@ -61,7 +62,7 @@ def wait_until(holds: Callable[[], object], what: str = "", limit: float = LIMIT
 class Child:
     """A child process, leader of a group of its own."""
 
-    popen: subprocess.Popen[bytes]
+    popen: subprocess.Popen[bytes] | Forked
 
     @property
     def pid(self) -> int:
@@ -94,7 +95,7 @@ class Child:
 class Worker(Child):
     """A `tests.crash.worker`, told what to do by lines of JSON."""
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+    def __init__(self, popen: Forked) -> None:
         super().__init__(popen)
         self._tokens = 0
         self._text = b""
@@ -204,11 +205,11 @@ class Place:
 
     def begin_worker(self, *, run: bool = True, code: Path | None = None, **options: Any) -> Worker:
         """Start a worker without waiting until it is ready; `code` is a folder to import from."""
-        command = [sys.executable, "-m", "tests.crash.worker", "run" if run else "enqueue"]
         environment = self.environment(options)
         if code is not None:
             environment["PYTHONPATH"] += f":{code}"
-        worker = Worker(self._start(command, environment))
+        mode = "run" if run else "enqueue"
+        worker = Worker(Forked(mode, environment, self._errors.fileno()))
         self._stack.callback(worker.end)
         return worker
 
@@ -216,6 +217,20 @@ class Place:
         worker = self.begin_worker(**options)
         worker.ready()
         return worker
+
+    def workers(self, number: int, **options: Any) -> list[Worker]:
+        """Start some workers together."""
+        workers = [self.begin_worker(**options) for _ in range(number)]
+        for worker in workers:
+            worker.ready()
+        return workers
+
+    def pair(self, **options: Any) -> tuple[Worker, Worker]:
+        """Start a worker, and a process that only enqueues."""
+        runner, asker = self.begin_worker(**options), self.begin_worker(run=False)
+        runner.ready()
+        asker.ready()
+        return runner, asker
 
     def server(self, *arguments: str, port: int = 0, **options: Any) -> Server:
         """Start uvicorn without waiting until it is ready."""

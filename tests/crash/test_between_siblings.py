@@ -26,8 +26,7 @@ def at(place: Place, word: str, key: str) -> float:
 
 
 def test_a_result_is_awaited_from_the_process_that_runs_the_job(place: Place) -> None:
-    asker = place.worker(run=False)
-    runner = place.worker()
+    runner, asker = place.pair()
     waits: list[float] = []
     for number in range(10):
         key = f"k{number}"
@@ -43,7 +42,7 @@ def test_a_result_is_awaited_from_the_process_that_runs_the_job(place: Place) ->
 
 
 def test_a_failure_reaches_the_waiter_in_another_process(place: Place) -> None:
-    asker, runner = place.worker(run=False), place.worker()
+    runner, asker = place.pair()
     (id,) = asker.ask("enqueue", task="refuse", keys=["k"], args=[])
     value, _ = asker.ask("result", id=id, timeout=10)
     assert "ValueError: k" in value
@@ -52,7 +51,7 @@ def test_a_failure_reaches_the_waiter_in_another_process(place: Place) -> None:
 
 
 def test_a_waiter_learns_that_the_process_died_and_the_job_is_held(place: Place) -> None:
-    asker, runner = place.worker(run=False), place.worker()
+    runner, asker = place.pair()
     options = {"on_crash": "hold"}
     (id,) = asker.ask("enqueue", task="work", keys=["k"], args=[30], options=options)
     token = asker.begin("result", id=id, timeout=10)
@@ -72,7 +71,7 @@ def started_in(place: Place, key: str) -> int:
 
 
 def test_a_running_async_job_of_a_sibling_is_cancelled(place: Place) -> None:
-    asker, runner = place.worker(run=False), place.worker()
+    runner, asker = place.pair()
     (id,) = asker.ask("enqueue", task="work", keys=["k"], args=[30])
     assert started_in(place, "k") == runner.pid
     begun = now()
@@ -90,7 +89,7 @@ def test_a_running_async_job_of_a_sibling_is_cancelled(place: Place) -> None:
 
 
 def test_a_running_sync_job_of_a_sibling_is_told(place: Place) -> None:
-    asker, runner = place.worker(run=False), place.worker()
+    runner, asker = place.pair()
     (id,) = asker.ask("enqueue", task="watchful", keys=["k"], args=[30])
     (deaf,) = asker.ask("enqueue", task="work_sync", keys=["deaf"], args=[1])
     assert {started_in(place, key) for key in ("k", "deaf")} == {runner.pid}
@@ -107,7 +106,7 @@ def test_a_running_sync_job_of_a_sibling_is_told(place: Place) -> None:
 
 
 def test_a_waiting_job_is_cancelled_from_any_process(place: Place) -> None:
-    asker, runner = place.worker(run=False), place.worker(concurrency=1)
+    runner, asker = place.pair(concurrency=1)
     (long,) = asker.ask("enqueue", task="work", keys=["long"], args=[1])
     place.wait_for("started", ["long"])
     (id,) = asker.ask("enqueue", task="work", keys=["k"], args=[0])
@@ -206,7 +205,7 @@ def test_a_full_process_s_jobs_start_in_an_idle_sibling(place: Place) -> None:
 
 
 def test_a_job_claimed_ahead_does_not_wait_behind_a_slow_one(place: Place) -> None:
-    one, two = place.worker(concurrency=2), place.worker(concurrency=2)
+    one, two = place.workers(2, concurrency=2)
     quick = [f"q{number}" for number in range(200)]
     one.ask("enqueue", task="work", keys=quick, args=[0.001])
     slow = [f"s{number}" for number in range(4)]

@@ -49,8 +49,9 @@ def is_held(place: Place, count: int) -> None:
 def test_a_job_that_no_living_process_knows_is_held_until_one_does(
     place: Place, code: Path
 ) -> None:
+    script = place.begin_worker(run=False, code=code)
     without = place.worker()
-    script = place.worker(run=False, code=code)
+    script.ready()
     ids = script.ask("enqueue", task="extra:work", keys=keys("a", 3), args=[0])
     is_held(place, 3)
     # Told once that the name is unknown, the next job of it is held as well.
@@ -70,7 +71,9 @@ def test_a_job_that_no_living_process_knows_is_held_until_one_does(
 
 
 def test_a_process_never_takes_a_name_that_it_does_not_know(place: Place, code: Path) -> None:
-    knowing, without = place.worker(concurrency=2, code=code), place.worker(concurrency=20)
+    knowing = place.begin_worker(concurrency=2, code=code)
+    without = place.worker(concurrency=20)
+    knowing.ready()
     first = knowing.begin("enqueue", task="extra:work", keys=keys("x", 60), args=[0.01])
     second = without.begin("enqueue", task="work", keys=keys("y", 200), args=[0.01])
     knowing.reply(first)
@@ -88,7 +91,9 @@ def test_a_process_never_takes_a_name_that_it_does_not_know(place: Place, code: 
 def test_when_the_last_process_that_knows_a_name_goes_its_jobs_are_held(
     place: Place, code: Path, how: str
 ) -> None:
-    knowing, without = place.worker(concurrency=1, code=code), place.worker()
+    knowing = place.begin_worker(concurrency=1, code=code, shutdown_grace=0.5)
+    without = place.worker()
+    knowing.ready()
     options = {"max_attempts": 3}
     knowing.ask("enqueue", task="extra:work", keys=["long"], args=[30], options=options)
     place.wait_for("started", ["long"])
@@ -110,7 +115,9 @@ def test_when_the_last_process_that_knows_a_name_goes_its_jobs_are_held(
 def test_a_held_job_that_is_retried_without_its_code_is_held_again(
     place: Place, code: Path
 ) -> None:
-    without, script = place.worker(), place.worker(run=False, code=code)
+    script = place.begin_worker(run=False, code=code)
+    without = place.worker()
+    script.ready()
     (id,) = script.ask("enqueue", task="extra:work_sync", keys=["k"], args=[])
     is_held(place, 1)
     without.ask("retry", id=id)
@@ -122,7 +129,9 @@ def test_a_held_job_that_is_retried_without_its_code_is_held_again(
 
 
 def test_what_is_retried_starts_in_the_process_that_has_its_code(place: Place, code: Path) -> None:
-    without, knowing = place.worker(), place.worker(code=code)
+    knowing = place.begin_worker(code=code)
+    without = place.worker()
+    knowing.ready()
     (id,) = knowing.ask("enqueue", task="extra:work", keys=["k"], args=[0])
     place.wait_for("ended", ["k"])
     wait_until(lambda: without.ask("counts") == {"succeeded": 1})
@@ -160,8 +169,7 @@ def test_what_expired_while_no_process_ran_is_expired_and_counted_at_the_start(
 
 
 def test_a_delayed_job_starts_in_time_after_its_enqueuer_is_gone(place: Place) -> None:
-    sleeper = place.worker()
-    script = place.worker(run=False)
+    sleeper, script = place.pair()
     script.ask("enqueue", task="work", keys=["k"], args=[0], options={"delay": 0.5})
     begun = time.monotonic()
     script.leave()

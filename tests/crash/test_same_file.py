@@ -33,7 +33,7 @@ def load(worker: Worker, prefix: str, count: int = 400) -> int:
 def test_an_archive_of_the_folder_made_inside_a_process_harms_nobody(
     place: Place, tmp_path: Path
 ) -> None:
-    one, two = place.worker(), place.worker()
+    one, two = place.workers(2)
     one.ask("enqueue", task="work", keys=["long"], args=[3])
     place.wait_for("started", ["long"])
     for turn in range(4):
@@ -64,7 +64,7 @@ def test_an_archive_of_the_folder_made_inside_a_process_harms_nobody(
 def test_a_forked_child_that_outlives_its_killed_parent_keeps_no_job(
     place: Place, how: str
 ) -> None:
-    parent, sibling = place.worker(), place.worker()
+    parent, sibling = place.workers(2)
     parent.ask("enqueue", task="work", keys=keys("k", 5), args=[20])
     place.wait_for("started", keys("k", 5))
     child = parent.ask("fork", how=how)
@@ -101,7 +101,7 @@ def is_gone(pid: int) -> bool:
 def test_a_forked_child_makes_its_living_parent_look_neither_dead_nor_alive(
     place: Place, how: str
 ) -> None:
-    parent, sibling = place.worker(), place.worker()
+    parent, sibling = place.workers(2)
     parent.ask("enqueue", task="work", keys=keys("k", 5), args=[2])
     place.wait_for("started", keys("k", 5))
     token = load(parent, "load")
@@ -127,7 +127,7 @@ def test_a_forked_child_makes_its_living_parent_look_neither_dead_nor_alive(
 def test_two_runners_of_one_process_work_and_close_in_either_order(
     place: Place, first: str
 ) -> None:
-    worker, sibling = place.worker(concurrency=5), place.worker(concurrency=5)
+    worker, sibling = place.workers(2, concurrency=5)
     worker.ask("open_other", name="other")
     worker.ask("enqueue", task="work", keys=keys("a", 300), args=[0.01])
     sibling.ask("enqueue", task="work_sync", keys=keys("b", 300), args=[0.01])

@@ -22,7 +22,7 @@ MARGIN = 2.0  # promised: seconds beyond the grace until a server has ended
 def stop(server: Server) -> float:
     """Send SIGTERM; return how long the server took to end."""
     begun = now()
-    server.popen.terminate()
+    server.signal(signal.SIGTERM)
     assert server.wait() in (0, -signal.SIGTERM)
     return now() - begun
 
@@ -39,8 +39,8 @@ def test_a_server_ends_within_the_grace_and_nothing_is_lost(place: Place) -> Non
     options: dict[str, Any] = {"shutdown_grace": GRACE, "concurrency": 4, "sync_concurrency": 4}
     server = place.server(**options)
     server.ready()
-    server.post("/tasks/long", seconds=6)
-    server.post("/tasks/sync", seconds=6, sync=True)
+    server.post("/tasks/long", seconds=3)
+    server.post("/tasks/sync", seconds=3, sync=True)
     server.post("/tasks/medium", seconds=0.7)
     server.post("/tasks/row", seconds=0.2, followers=10)
     place.wait_for("started", ["long", "sync", "medium", "row"])

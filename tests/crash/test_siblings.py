@@ -39,9 +39,7 @@ def end_well(place: Place, *workers: Worker) -> None:
 
 
 def test_two_processes_run_each_of_two_thousand_jobs_once(place: Place) -> None:
-    one, two = place.begin_worker(), place.begin_worker()
-    one.ready()
-    two.ready()
+    one, two = place.workers(2)
     begun = now()
     first = one.begin("enqueue", task="work", keys=keys("a", 1000), args=[0.001])
     second = two.begin("enqueue", task="work_sync", keys=keys("b", 1000), args=[0.001])
@@ -81,10 +79,7 @@ def test_a_killed_process_s_jobs_are_started_by_its_sibling_within_a_second(plac
 
 
 def test_idle_siblings_take_over_at_once(place: Place) -> None:
-    one = place.worker()
-    others = [place.begin_worker() for _ in range(2)]
-    for other in others:
-        other.ready()
+    one, *others = place.workers(3)
     one.ask("enqueue", task="work", keys=keys("r", 10), args=[0.3])
     place.wait_for("started", keys("r", 10))
     death = one.kill()
@@ -100,9 +95,9 @@ def test_idle_siblings_take_over_at_once(place: Place) -> None:
     assert len(place.lines("process.recovered")) == 1
 
 
-@pytest.mark.parametrize("seconds", [5, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_stopped_process_is_not_robbed(place: Place, seconds: float) -> None:
-    one, two = place.worker(), place.worker()
+    one, two = place.workers(2)
     one.ask("enqueue", task="work", keys=keys("mine", 6), args=[seconds / 2])
     one.ask("enqueue", task="work_sync", keys=keys("sync", 4), args=[seconds / 2])
     mine = keys("mine", 6) + keys("sync", 4)
@@ -123,7 +118,7 @@ def test_a_stopped_process_is_not_robbed(place: Place, seconds: float) -> None:
 
 
 def end_server(place: Place, server: Server) -> None:
-    server.popen.terminate()
+    server.signal(signal.SIGTERM)
     assert server.wait() in (0, -signal.SIGTERM)
     assert place.process_files() == []
     assert place.rows("SELECT * FROM processes") == []
@@ -150,12 +145,12 @@ def test_a_reload_runs_each_job_once(place: Place, tmp_path: Path) -> None:
     watched = tmp_path / "watched"
     watched.mkdir()
     (watched / "code.py").write_text("")
-    server = place.server("--reload", "--reload-dir", str(watched))
+    server = place.server("--reload", "--reload-dir", str(watched), shutdown_grace=1)
     server.ready()
     first = server.get("/ready")
     server.post("/tasks/short", seconds=1.0)
-    server.post("/tasks/long", seconds=7.0)
-    server.post("/tasks/in_a_row", seconds=1.0, followers=8)
+    server.post("/tasks/long", seconds=3.0)
+    server.post("/tasks/in_a_row", seconds=0.3, followers=8)
     place.wait_for("started", ["short", "long", "in_a_row"])
     (watched / "code.py").write_text("changed = True")
     os.utime(watched / "code.py", (time.time() + 2, time.time() + 2))

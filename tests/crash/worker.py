@@ -1,7 +1,6 @@
 """A process that opens the runner and does what it is told by lines of JSON.
 
-What lives here: the commands. What does not: starting it, and judging. Started by `harness.py` as
-`python -m tests.crash.worker`.
+What lives here: the commands. What does not: starting it, and judging. Started by `forked.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -28,7 +26,7 @@ import structlog
 from embedded_tasks import JobEndedError, TaskRunner
 from tests.crash import tasks
 
-__all__ = ["make_runner"]
+__all__ = ["main", "make_runner"]
 
 
 def make_runner() -> TaskRunner:
@@ -188,5 +186,6 @@ async def _obey(commands: Commands, order: dict[str, Any]) -> None:
         say(token=token, error=repr(error))
 
 
-if __name__ == "__main__":
-    asyncio.run(serve(make_runner(), run_jobs=sys.argv[1] == "run"))
+def main(mode: str) -> None:
+    """Be the worker until it is told to stop; in mode "enqueue" it runs no jobs."""
+    asyncio.run(serve(make_runner(), run_jobs=mode == "run"))

@@ -65,8 +65,7 @@ class TaskRunner(Runner):  # noqa: D101  # its docstring is the base's
             non_durable: What `add_task` does with what cannot be stored: "run" (default) runs it
                 in the request with a `NotDurableWarning`, "raise" raises `NotDurableError`.
             on_crash: "retry", "hold" or "fail": what happens to undecorated functions whose
-                process died while they ran; None (default) leaves it at "retry", or as another
-                `install` of this runner has set it.
+                process died while they ran; None (default) leaves it at "retry", or as set.
 
         Raises:
             ConfigurationError: A runner is installed already, or an option is wrong.
@@ -85,13 +84,8 @@ class TaskRunner(Runner):  # noqa: D101  # its docstring is the base's
         if on_crash is not None:
             self.set_undecorated({"on_crash": on_crash})
         setattr(app.state, _INSTALLED, self)
-        installation = _Installation(
-            self, app, refuse=non_durable == "raise", background_tasks=background_tasks
-        )
-        installation.compose_lifespan()
-        if background_tasks:
-            installation.reach_routes()
-            installation.wrap_app()
+        refuse = non_durable == "raise"
+        _Installation(self, app, refuse=refuse, background_tasks=background_tasks).apply()
 
 
 class DurableRoute(APIRoute):
@@ -133,7 +127,14 @@ class _Installation:
         scope: Literal["function"] | None = None if self._has_function_stack else "function"
         self._depends = Depends(self._dependency, scope=scope)
 
-    def compose_lifespan(self) -> None:
+    def apply(self) -> None:
+        """Reach the app's lifespan, and what else is wanted."""
+        self._compose_lifespan()
+        if self._background_tasks:
+            self._reach_routes()
+            self._wrap_app()
+
+    def _compose_lifespan(self) -> None:
         """Put the runner around the app's lifespan, also around those of routers to come."""
         router = self._app.router
         include = router.include_router
@@ -171,7 +172,7 @@ class _Installation:
             self._know_packages(app)
             if self._background_tasks:
                 # Routes that were put into a list by hand, after `install`.
-                self.reach_routes()
+                self._reach_routes()
             async with self._runner.working():
                 yield state
 
@@ -182,11 +183,11 @@ class _Installation:
             if endpoint is not None:
                 self._runner.references.add_package(module_of(endpoint))
 
-    def reach_routes(self) -> None:
+    def _reach_routes(self) -> None:
         """Reach the routes that are there, and those to come."""
         add_dependency(self._app, self._depends)
 
-    def wrap_app(self) -> None:
+    def _wrap_app(self) -> None:
         """Be the outermost part of the app, so that the end of a request is really its end."""
         app = self._app
         build = app.build_middleware_stack

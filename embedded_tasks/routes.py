@@ -35,7 +35,7 @@ __all__ = [
     "without",
 ]
 
-Seen = Callable[[Response], None]
+_Seen = Callable[[Response], None]
 
 _WATCHED = "_embedded_tasks_watched"
 
@@ -144,7 +144,7 @@ def needs(dependencies: list[Dependant], wanted: Callable[[Dependant], bool]) ->
     return any(wanted(item) or needs(item.dependencies, wanted) for item in dependencies)
 
 
-def watch(route: Any, seen: Seen) -> bool:
+def watch(route: Any, seen: _Seen) -> bool:
     """Show `seen` each response with a background that the route's endpoint returns itself.
 
     It is called on the event loop, inside the request, before the response is sent.
@@ -168,7 +168,7 @@ def watch(route: Any, seen: Seen) -> bool:
     return True
 
 
-def _watched(endpoint: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
+def _watched(endpoint: Callable[..., Any], seen: _Seen) -> Callable[..., Any]:
     async def wait(result: Awaitable[Any]) -> Any:
         response = await result
         if isinstance(response, Response) and response.background is not None:

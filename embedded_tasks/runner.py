@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from contextvars import Context
 from random import Random
 from types import TracebackType
@@ -150,13 +150,16 @@ class Runner(Enqueuer):
         finally:
             await session.end_work()
 
-    def lifespan(self, _app: object = None) -> AbstractAsyncContextManager[Self]:
-        """Return a lifespan that runs the runner, for wiring by hand.
+    @asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """Run for the length of an app's life; a lifespan for wiring by hand.
 
         Example:
             `app = FastAPI(lifespan=runner.lifespan)`
         """
-        return self.open(run_jobs=True)
+        # It yields nothing: what a lifespan yields becomes the app's state.
+        async with self.open(run_jobs=True):
+            yield
 
     async def __aenter__(self) -> Self:
         stack = AsyncExitStack()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,12 +120,10 @@ def test_the_state_that_a_lifespan_yields_is_kept(runner: TaskRunner) -> None:
 
 async def test_handlers_of_events_are_called(runner: TaskRunner) -> None:
     app = FastAPI()
-    with pytest.warns(DeprecationWarning):
-        app.on_event("startup")(lambda: tasks.note("before"))
+    app.router.on_startup.append(lambda: tasks.note("before"))
     runner.install(app)
-    with pytest.warns(DeprecationWarning):
-        app.on_event("startup")(lambda: tasks.note("after"))
-        app.on_event("shutdown")(lambda: tasks.note("shutdown"))
+    app.router.on_startup.append(lambda: tasks.note("after"))
+    app.router.on_shutdown.append(lambda: tasks.note("shutdown"))
     async with serving(app):
         assert runner.is_running
     assert tasks.seen == ["before", "after", "shutdown"]
@@ -160,12 +159,17 @@ async def test_an_app_may_be_started_again(runner: TaskRunner) -> None:
     assert tasks.seen == ["job", "job"]
 
 
-async def test_the_lifespan_alone_can_be_wired_by_hand(runner: TaskRunner) -> None:
+def test_the_lifespan_alone_can_be_wired_by_hand(path: Path) -> None:
+    runner = TaskRunner(path, modules=["tests"])
     app = FastAPI(lifespan=runner.lifespan)
-    runner.references.add_package(__name__)
-    async with serving(app):
+
+    @app.get("/")
+    async def endpoint() -> int:
         job = await runner.enqueue(tasks.double, 4)
-        assert await job.result(timeout=30) == 8
+        return await job.result(timeout=30)
+
+    with live(app) as server:
+        assert read_all(server.get("/")).endswith(b"8")
 
 
 async def test_both_ways_of_wiring_may_be_taken(runner: TaskRunner) -> None:

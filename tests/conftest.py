@@ -1,6 +1,6 @@
 """What every test shares.
 
-What lives here: the one async backend, and the switch for long soaks. What does not: fixtures of
+What lives here: the one async backend, and what a quick run leaves out. What does not: fixtures of
 one family of tests, which are beside them. Called by pytest.
 """
 
@@ -16,12 +16,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--soak") or os.environ.get("EMBEDDED_TASKS_SOAK") == "1":
-        return
-    skip = pytest.mark.skip(reason="a long soak: --soak runs it")
+    if not (config.getoption("--soak") or os.environ.get("EMBEDDED_TASKS_SOAK") == "1"):
+        _skip(items, "slow", "a long soak: --soak runs it")
+    # They need another environment and the network, so a quick run does without.
+    if not (os.environ.get("CI") or "upstream" in config.option.markexpr):
+        _skip(items, "upstream", "FastAPI's and Starlette's own tests: -m upstream runs them")
+
+
+def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
     for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(skip)
+        if item.get_closest_marker(marker):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

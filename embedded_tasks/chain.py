@@ -147,12 +147,21 @@ class Chains:
                 if not has_slot and not await self._get_slot(left[0].is_async, stay):
                     break
                 has_slot = False
-                end = await self._start_one(left.pop(0))
-                if end is None:
+                if not await self._begin(left[0]):
+                    left.pop(0)
                     continue
+                first = left.pop(0)
+                end = self._worker.start(
+                    first.job, first.original, is_async=first.is_async, watched=True
+                )
+                if end is None:
+                    # It went back unstarted, and those behind it keep their place.
+                    break
                 outcome, error = await end
                 if isinstance(outcome, Failed) and first_error is None:
                     first_error = error
+        except StoreError as error:
+            _log.error("job.not_begun", job_id=left[0].job.id, error=str(error))
         finally:
             if left:
                 self._release([reserved.job.id for reserved in left])
@@ -163,23 +172,17 @@ class Chains:
             return await self._worker.wait_for_slot(is_async)
         return self._worker.take_slot(is_async)
 
-    async def _start_one(self, reserved: Reserved) -> FirstEnd | None:
-        """Start one job in the slot that was taken, unless it is not ours any more."""
-        job = reserved.job
-        if not reserved.begun:
-            try:
-                began = await self._store.begin([job.id], self._owner, self._clock.now())
-            except BaseException as error:
+    async def _begin(self, reserved: Reserved) -> bool:
+        """Let the turn of a job come, for which a slot was taken; False if it is not ours now."""
+        if reserved.begun:
+            return True
+        ids, began = [reserved.job.id], set[str]()
+        try:
+            began = await self._store.begin(ids, self._owner, self._clock.now())
+        finally:
+            if not began:
                 self._worker.give_slot_back(reserved.is_async)
-                self._release([job.id])
-                if not isinstance(error, StoreError):
-                    raise
-                _log.error("job.not_begun", job_id=job.id, error=str(error))
-                return None
-            if job.id not in began:
-                self._worker.give_slot_back(reserved.is_async)
-                return None
-        return self._worker.start(job, reserved.original, is_async=reserved.is_async, watched=True)
+        return bool(began)
 
     def _release(self, ids: list[str]) -> None:
         """Give jobs to everybody; what comes while one batch is written goes into the next."""

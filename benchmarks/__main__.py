@@ -40,7 +40,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder))
         place = Place(Path(folder))
-        facts = report.about(place.row_size(), options.rounds)
+        facts = report.about(place.row_size(), options.rounds, pure=options.pure)
         cases = _cases(place, options, stack)
         for number in range(options.rounds + 1):
             for case in cases:
@@ -63,7 +63,8 @@ def _cases(place: Place, options: argparse.Namespace, stack: ExitStack) -> list[
     if "life" in options.only:
         cases += [Life(place, scale, kind).measure for kind in ("async", "sync")]
     if "http" in options.only:
-        cases.append(stack.enter_context(Web(place, 0.8 if options.quick else 3.0)).measure)
+        web = Web(place, 0.8 if options.quick else 3.0, pure=options.pure)
+        cases.append(stack.enter_context(web).measure)
     return cases
 
 
@@ -71,6 +72,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less than a minute, less precise")
     parser.add_argument("--rounds", type=int, default=5, help="how often (default 5)")
+    parser.add_argument("--pure", action="store_true", help="uvicorn on asyncio and h11")
     parser.add_argument("--only", nargs="+", choices=_GROUPS, default=_GROUPS)
     parser.add_argument("--json", type=Path, default=Path("data/bench.json"))
     parser.add_argument(

@@ -38,7 +38,7 @@ _PACKAGES = (
 )  # fmt: skip  # ours first, then what it stands on
 
 
-def about(row_size: int, rounds: int) -> dict[str, str]:
+def about(row_size: int, rounds: int, *, pure: bool) -> dict[str, str]:
     """Return what was measured on, and how."""
     return {
         "machine": f"{platform.system()} on {platform.machine()}, {os.cpu_count()} CPUs",
@@ -48,7 +48,8 @@ def about(row_size: int, rounds: int) -> dict[str, str]:
         "durability": f"journal_mode={JOURNAL_MODE}, synchronous={SYNCHRONOUS}",
         "row": f"{row_size} characters",
         "rounds": f"{rounds}, interleaved, after one to warm up",
-        "http": f"one uvicorn process, {web.CONNECTIONS} connections from another process",
+        "http": f"one uvicorn process on {'asyncio and h11' if pure else 'uvloop and httptools'}, "
+        f"{web.CONNECTIONS} connections from another process",
     }
 
 

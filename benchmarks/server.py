@@ -56,12 +56,20 @@ def main() -> None:
     """Serve on a free port and print it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--database")
+    parser.add_argument("--pure", action="store_true")
     options = parser.parse_args()
     # The port is all that is read of what this process prints.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    listening = socket.socket()
+    # With its protocol named, asyncio sets TCP_NODELAY on what is accepted, as on its own sockets.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(make_app(options.database), log_level="warning", access_log=False)
+    config = uvicorn.Config(
+        make_app(options.database),
+        http="h11" if options.pure else "httptools",
+        loop="asyncio" if options.pure else "uvloop",
+        log_level="warning",
+        access_log=False,
+    )
     config.load()
     print(listening.getsockname()[1], flush=True)
     uvicorn.Server(config).run(sockets=[listening])

@@ -49,11 +49,14 @@ class Web:
     Args:
         place: Where the runner's file is made.
         seconds: How long each endpoint is asked.
+        pure: Run uvicorn as `pip install uvicorn` brings it (asyncio and h11), not with its fast
+            parts (uvloop and httptools).
     """
 
-    def __init__(self, place: Place, seconds: float) -> None:
+    def __init__(self, place: Place, seconds: float, *, pure: bool) -> None:
         self._place = place
         self._seconds = seconds
+        self._pure = ["--pure"] if pure else []
         self._stack = ExitStack()
         self._servers: dict[bool, int] = {}
 
@@ -81,7 +84,7 @@ class Web:
         """Start a server and return its port."""
         process = self._stack.enter_context(
             subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.server", *arguments],
+                [sys.executable, "-m", "benchmarks.server", *self._pure, *arguments],
                 cwd=_ROOT,
                 stdout=subprocess.PIPE,
                 text=True,

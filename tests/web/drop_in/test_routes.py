@@ -135,6 +135,8 @@ async def test_every_route_is_reached_whatever_came_first(
     assert ("own route" in tasks.seen) == (make in (by_route_class, by_route_class_of_the_app))
 
 
+# The oldest FastAPI makes its schema with what Pydantic calls deprecated.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @MAKES
 async def test_the_schema_is_the_same_with_and_without(
     runner: TaskRunner, make: Callable[[FastAPI], None]

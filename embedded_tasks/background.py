@@ -100,7 +100,7 @@ class BackgroundTasks(fastapi.BackgroundTasks):
         self, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> Job[R] | None: ...
 
-    def add_task(self, func: Any, *args: Any, **kwargs: Any) -> Job[Any] | None:
+    def add_task(self, func: Any, *args: Any, **kwargs: Any) -> Job[Any] | None:  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
         """Add a function to run after the response; stored with the request's commit.
 
         Returns:

@@ -227,10 +227,10 @@ class RequestBatch:
         # The response must not leave before the commit, whatever is cancelled meanwhile.
         with anyio.CancelScope(shield=True):
             reserved = await self._runner.reserve(drafts, _origin(self._scope))
-        by_id = {item.job.id: item for item in reserved}
-        for task in new:
-            task.stored = True
-            task.reserved = by_id.get(task.draft.id)
+            by_id = {item.job.id: item for item in reserved}
+            for task in new:
+                task.stored = True
+                task.reserved = by_id.get(task.draft.id)
 
     def _adopt(self, start: int) -> None:
         """Entries that were put into the public list by hand are stored too, where they can be."""

@@ -175,25 +175,21 @@ def _watched(endpoint: Callable[..., Any], seen: _Seen) -> Callable[..., Any]:
             seen(response)
         return response
 
-    if inspect.iscoroutinefunction(endpoint):
+    @functools.wraps(endpoint)
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        return await wait(endpoint(*args, **kwargs))
 
-        @functools.wraps(endpoint)
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            return await wait(endpoint(*args, **kwargs))
+    @functools.wraps(endpoint)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        result = endpoint(*args, **kwargs)
+        if inspect.isawaitable(result):
+            return wait(result)
+        if isinstance(result, Response) and result.background is not None:
+            # In a thread: a `def` endpoint.
+            from_thread.run_sync(seen, result)
+        return result
 
-    else:
-
-        @functools.wraps(endpoint)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            result = endpoint(*args, **kwargs)
-            if inspect.isawaitable(result):
-                return wait(result)
-            if isinstance(result, Response) and result.background is not None:
-                # In a thread: a `def` endpoint.
-                from_thread.run_sync(seen, result)
-            return result
-
-    return call
+    return call_async if inspect.iscoroutinefunction(endpoint) else call
 
 
 def _with_scope(app: ASGIApp) -> ASGIApp:

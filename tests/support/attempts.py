@@ -71,7 +71,8 @@ class Bench:
         """Return an attempt of a function that has not started."""
         name = self.add(function, options)
         text = self.codec.encode_arguments(args, {}, name)
-        claimed = claimed_job(**{"task": name, "args": text} | job)
+        given: dict[str, Any] = {"task": name, "args": text} | job
+        claimed = claimed_job(**given)
         return Attempt(claimed, self.ports(), original, self._ended, self._returned_late)
 
     def start(self, function: Callable[..., Any], *args: Any, **more: Any) -> Attempt:

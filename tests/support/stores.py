@@ -72,7 +72,8 @@ async def opened(
     path: str = ":memory:", gate: Gate | None = None, **changes: Any
 ) -> AsyncIterator[Store]:
     """Open a store; without `synchronous="FULL"`, as tests need no power cuts survived."""
-    settings = StoreSettings(**{"path": path, "synchronous": "OFF"} | changes)
+    given: dict[str, Any] = {"path": path, "synchronous": "OFF"} | changes
+    settings = StoreSettings(**given)
     store = await Store.open(settings, gate or Gate())
     try:
         yield store

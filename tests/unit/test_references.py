@@ -13,6 +13,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from subprocess import run as imported_run  # noqa: F401 - what a hostile name tries to reach
 from types import ModuleType
@@ -62,13 +63,15 @@ def cached() -> int:
     return 1
 
 
-def reused() -> None: ...
+def _reused() -> Callable[[], None]:
+    def reused() -> None: ...
+
+    reused.__qualname__ = "reused"
+    return reused
 
 
-first_reused = reused
-
-
-def reused() -> None: ...  # type: ignore[no-redef]
+first_reused = _reused()
+reused = _reused()
 
 
 class Outer:
@@ -381,7 +384,7 @@ def test_an_object_is_found_as_a_variable_of_its_class_module_or_of_another_know
     for _ in range(2):
         assert shop.global_name_of(mailer) == "shop_e.app:mailer"
         assert references.global_name_of(service) == f"{HERE}:service"
-    del sys.modules["shop_e.app"].mailer
+    delattr(sys.modules["shop_e.app"], "mailer")
     assert shop.global_name_of(mailer) is None
     assert references.global_name_of(mailer) is None
     assert references.global_name_of(Service()) is None
@@ -409,7 +412,7 @@ class TestTheRunningProgram:
         assert "shop_main" not in sys.modules
 
     def test_a_program_run_by_module_name_has_that_name(self, program: ModuleType) -> None:
-        program.__spec__ = importlib.machinery.ModuleSpec("shop.main", None)
+        program.__spec__ = ModuleSpec("shop.main", None)
         references = References(["__main__"])
         assert references.name_of(program.send) == "shop.main:send"
         assert references.resolve("shop.main:send") is program.send
@@ -431,7 +434,7 @@ class TestTheRunningProgram:
         self, program: ModuleType, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         copy = ModuleType("shop_main")
-        copy.__spec__ = importlib.machinery.ModuleSpec("shop_main", None)
+        copy.__spec__ = ModuleSpec("shop_main", None)
         exec("def send(): ...", copy.__dict__)
         by_file = References(["__main__"])
         assert by_file.name_of(program.send) == "shop_main:send"

@@ -206,7 +206,7 @@ async def test_what_cannot_be_called_is_refused_at_add_task(
     runner: TaskRunner, wrong: Any, where: str
 ) -> None:
     def add(background_tasks: Any) -> None:
-        adder = DurableTasks() if where == "by hand" else background_tasks
+        adder: Any = DurableTasks() if where == "by hand" else background_tasks
         with pytest.raises(TypeError, match="was given as the task"):
             adder.add_task(called() if wrong is called else wrong)
         assert adder.tasks == []

@@ -97,7 +97,7 @@ class Place:
             "httpx",
             "itsdangerous",
             "jinja2",
-            "pytest-xdist",
+            "pytest-xdist",  # for its marker; tests that share a file run in one process here
             "python-multipart",
             "pyyaml",
             "trio",
@@ -191,7 +191,7 @@ def _pytest(run: str, place: Place, tests: list[str], source: Path) -> tuple[int
             environment.pop(name, None)
         ours = [f"-Wignore::embedded_tasks.errors.{name}" for name in _OUR_WARNINGS]
         options = ["-q", "--tb=short", "--no-header", "-p", "plugin", "-p", "no:cacheprovider"]
-        command = [str(place.python), "-m", "pytest", *options, "-n", "2", *ours, *tests]
+        command = [str(place.python), "-m", "pytest", *options, *ours, *tests]
         done = subprocess.run(command, cwd=source, env=environment, check=False)
         for path in Path(written).iterdir():
             counts.update(json.loads(path.read_text()))
@@ -208,7 +208,8 @@ def _durable(run: str, counts: Counter[str]) -> tuple[int, str]:
         )
     return counts["stored"], (
         f"{counts['stored']} durable jobs stored ({counts['job.succeeded']} succeeded, "
-        f"{counts['job.failed']} failed as their tests want), "
+        f"{counts['job.failed']} failed as their tests want, "
+        f"{counts['job.interrupted']} given back when their tests cut a request off), "
         f"{counts['non_durable']} tasks could not be stored and ran in their requests, "
         f"{counts['left_out']} tests left out"
     )

@@ -69,7 +69,7 @@ _named: dict[str, object] = {}
 
 
 def _observe(event: JobEvent) -> None:
-    if event.name in {EventName.SUCCEEDED, EventName.FAILED}:
+    if event.name in {EventName.SUCCEEDED, EventName.FAILED, EventName.INTERRUPTED}:
         _counts[event.name.value] += 1
 
 

@@ -204,9 +204,12 @@ class Runner(Enqueuer):
         self._session = session
 
     async def _stop(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.stop()
+        try:
+            if self._session is not None:
+                # Jobs that come to their end within the grace may still enqueue others.
+                await self._session.stop()
+        finally:
+            self._session = None
 
     def _running(self, what: str) -> Session:
         """Return the present session.

@@ -89,8 +89,10 @@ class Descriptor:
                 os.close(number)
 
     def __del__(self) -> None:
-        with contextlib.suppress(OSError):
-            self.close()
+        # When the interpreter ends, this module's names go first, and the system closes the rest.
+        if _kept is not None:
+            with contextlib.suppress(OSError):
+                self.close()
 
 
 _open_ones: weakref.WeakSet[Descriptor] = weakref.WeakSet()

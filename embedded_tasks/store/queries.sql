@@ -321,10 +321,9 @@ SELECT number, outcome, started_at, ended_at, error_type, error_message, traceba
 WHERE job = :seq ORDER BY number;
 
 -- name: ended
--- Which of these jobs have ended or are held.
-SELECT id FROM jobs
-WHERE id IN (SELECT value FROM json_each(:ids))
-    AND state IN ('succeeded', 'failed', 'cancelled', 'expired', 'held');
+-- Which of these jobs have ended, are held, or are not there.
+SELECT value FROM json_each(:ids)
+WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE id = value AND state IN ('queued', 'running'));
 
 -- name: list
 -- A page of jobs, newest first, by key: each group of states by the index that knows it, or among

@@ -114,7 +114,7 @@ class Reader:
         return dict.fromkeys(JobState, 0) | {JobState(row[0]): row[1] for row in rows}
 
     async def ended(self, ids: list[str]) -> list[str]:
-        """Return which of these jobs have finished or are held."""
+        """Return which of these jobs have finished, are held, or are not there."""
         return [row[0] for row in await self._rows("ended", {"ids": json.dumps(ids)})]
 
     async def owners(self) -> list[str]:

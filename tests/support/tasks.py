@@ -27,6 +27,7 @@ class World:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     thread_go_on: threading.Event = field(default_factory=threading.Event)
+    runner: Any = None
 
     def reset(self) -> None:
         self.__init__()  # type: ignore[misc]  # a fresh world in the same place
@@ -98,6 +99,13 @@ def block_listening(ctx: JobContext) -> None:
     world.contexts.append(ctx)
     ctx._stopped.wait()
     ctx.check()
+
+
+async def wait_then_enqueue() -> None:
+    """When it may go on, enqueue another job with the runner that the test has put here."""
+    world.started.set()
+    await world.go_on.wait()
+    await world.runner.enqueue(note, "follow-up")
 
 
 async def want_context(number: int, ctx: JobContext) -> dict[str, Any]:

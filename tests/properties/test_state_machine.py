@@ -13,7 +13,13 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings, strategies as st
-from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from embedded_tasks.job import (
     FINISHED,
@@ -22,6 +28,8 @@ from embedded_tasks.job import (
     ClaimedJob,
     JobState,
     Outcome,
+    Settlement,
+    Succeeded,
 )
 from embedded_tasks.processes import INTERRUPTED, TIMED_OUT
 from embedded_tasks.recovery import Recoverer
@@ -29,6 +37,7 @@ from embedded_tasks.settling import Times, settlement
 from embedded_tasks.store import Claim
 from tests.properties.lifecycle_bench import (
     RETENTION,
+    TASKS,
     Bench,
     Plan,
     Seat,
@@ -61,6 +70,14 @@ class StoreMachine(Bench):
         return self.model.rows[data.draw(st.sampled_from([row.id for row in among]))]
 
     # In.
+
+    @initialize(plans=st.lists(plans, max_size=3), reserved=st.lists(plans, max_size=3))
+    def begin_with(self, plans: list[Plan], reserved: list[Plan]) -> None:
+        self.start()
+        if plans:
+            self.enqueue(0, plans)
+        if reserved:
+            self.reserve(0, reserved, True)
 
     @rule(seat=places, plans=st.lists(plans, min_size=1, max_size=3))
     def enqueue(self, seat: int, plans: list[Plan]) -> None:
@@ -142,6 +159,7 @@ class StoreMachine(Bench):
             )  # fmt: skip  # one after another
             self.in_hand[job.id] = job
         self.queries |= {"claim", "claim_suspect", "expire"}
+        await self._settle_late(seat, Succeeded("[1,2]"))
         return expected
 
     @rule(seat=places, limits=limits, split=some_tasks)
@@ -175,8 +193,8 @@ class StoreMachine(Bench):
         self.queries |= {"release", "cancel_waiting"}
 
     @precondition(lambda self: self.running())
-    @rule(data=st.data(), outcome=outcomes, again=outcomes)
-    def settle(self, data: st.DataObject, outcome: Outcome, again: Outcome) -> None:
+    @rule(data=st.data(), outcome=outcomes, again=outcomes, busy=st.booleans())
+    def settle(self, data: st.DataObject, outcome: Outcome, again: Outcome, busy: bool) -> None:
         row = self._draw(data, self.running())
         job, owner = self.in_hand[row.id], row.owner
         assert owner is not None
@@ -186,21 +204,29 @@ class StoreMachine(Bench):
         self.past.append((job, owner))
         self.queries |= {"settle", "cancel_waiting"}
         assert self._settle(job, owner, again) == {}
+        if busy:  # it asks for more, and may get the same job again
+            self.run(self._claim(self.seat_of(owner), [self.known(owner)], [3]))
 
     def _over(self) -> list[tuple[ClaimedJob, str]]:
         """Attempts that are settled or recovered."""
         return [(job, owner) for job, owner in self.past if owner not in self.deaths]
 
     @precondition(lambda self: self._over())
-    @rule(data=st.data(), outcome=outcomes)
-    def settle_late(self, data: st.DataObject, outcome: Outcome) -> None:
+    @rule(outcome=outcomes)
+    def settle_late(self, outcome: Outcome) -> None:
+        self.run(self._settle_late(self.seats[0], outcome))
+
+    async def _settle_late(self, seat: Seat, outcome: Outcome) -> None:
         """Nothing may change."""
-        job, owner = data.draw(st.sampled_from(self._over()))
-        assert self._settle(job, owner, outcome) == {}
+        late = [self._settlement(job, owner, outcome) for job, owner in self._over()]
+        assert await seat.store.settle(late) == {}
 
     def _settle(self, job: ClaimedJob, owner: str, outcome: Outcome) -> dict[str, bool]:
-        row = settlement(job, owner, outcome, Times(self.started_at(job.id), self.now), RETENTION)
-        return self.run(self.seats[0].store.settle([row]))
+        return self.run(self.seats[0].store.settle([self._settlement(job, owner, outcome)]))
+
+    def _settlement(self, job: ClaimedJob, owner: str, outcome: Outcome) -> Settlement:
+        times = Times(self.started_at(job.id), self.now)
+        return settlement(job, owner, outcome, times, RETENTION)
 
     def started_at(self, id: str) -> float:
         row = self.model.rows.get(id)
@@ -213,8 +239,13 @@ class StoreMachine(Bench):
         seat=places,
         readable=st.sampled_from([True, True, True, False]),
         same_boot=st.sampled_from([True, True, True, False]),
+        busy=st.booleans(),
     )
-    def crash(self, data: st.DataObject, seat: int, readable: bool, same_boot: bool) -> None:
+    def crash(
+        self, data: st.DataObject, seat: int, readable: bool, same_boot: bool, busy: bool
+    ) -> None:
+        if busy:
+            self.run(self._claim(self.seats[seat], [self.known(self.seats[seat].id)], [3]))
         mine = [row.id for row in self.running() if row.owner == self.seats[seat].id]
         flags = st.sampled_from([None, 0, 0, 0, INTERRUPTED, TIMED_OUT])
         drawn = {id: data.draw(flags) for id in mine}
@@ -237,15 +268,17 @@ class StoreMachine(Bench):
             self.model.recover(self.deaths.pop(process), self.now)
         self.queries |= {"release", "recover", "cancel_waiting"}
 
-    @rule(seat=places, times=st.integers(1, 4), tasks=some_tasks)
+    @rule(seat=places, times=st.integers(1, 3), tasks=some_tasks)
     def poison(self, seat: int, times: int, tasks: set[str]) -> None:
-        """The same kind of job kills one process after the other."""
+        """The same kind of job kills one process after the other; the last one lives with it."""
         for _ in range(times):
             victim = self.seats[seat]
             groups = [[task for task in self.known(victim.id) if task in tasks]]
             taken = self.run(self._claim(victim, groups, [2]))
             self._crash(victim, dict.fromkeys(taken, 0), readable=True, same_boot=True)
             self.recover(0)
+        groups = [[task] for task in self.known(self.seats[seat].id)]
+        self.run(self._claim(self.seats[seat], groups, [1] * len(groups)))
 
     @rule(seat=places)
     def leave(self, seat: int) -> None:
@@ -293,16 +326,28 @@ class StoreMachine(Bench):
         row = self._draw(data, self.rows_in(JobState.QUEUED, JobState.RUNNING))
         assert not self.run(self.seats[seat].store.retry(row.id, self.now))
 
-    @rule(seat=places, seconds=st.sampled_from([1.0, 10.0, 30.0, 60.0]))
+    def _go_to(self, times: Collection[float | None], seconds: float) -> None:
+        """Move the clock to the next of these times, or just before it."""
+        ahead = [time for time in times if time is not None and time > self.now]
+        if ahead:
+            self.clock.advance(max(min(ahead) + seconds - self.now, 0.0))
+
+    @rule(seat=places, seconds=st.sampled_from([-1.0, 0.0, 0.0]))
     def expire(self, seat: int, seconds: float) -> None:
-        self.clock.advance(seconds)
+        self._go_to([row.expires_at for row in self.rows_in(JobState.QUEUED)], seconds)
         expired = self.run(self.seats[seat].store.expire(self.now))
         assert set(expired) == self.model.expire(self.now)
         self.queries.add("expire")
 
-    @rule(seat=places, seconds=st.sampled_from([0.0, 20.0]))
+    @precondition(lambda self: self.rows_in(JobState.QUEUED))
+    @rule(seconds=st.sampled_from([-1.0, 0.0]))
+    def wait(self, seconds: float) -> None:
+        self._go_to([row.due_at for row in self.rows_in(JobState.QUEUED)], seconds)
+
+    @precondition(lambda self: self.rows_in(*FINISHED))
+    @rule(seat=places, seconds=st.sampled_from([-1.0, 0.0]))
     def prune(self, seat: int, seconds: float) -> None:
-        self.clock.advance(seconds)
+        self._go_to([row.prune_at for row in self.rows_in(*FINISHED)], seconds)
         removed = self.run(self.seats[seat].store.prune(self.now))
         before = set(self.model.rows)
         assert removed == self.model.prune(self.now)
@@ -312,9 +357,9 @@ class StoreMachine(Bench):
         names = self.run(self.seats[0].store.read.task_names())
         return {name: number for number, name in names.items() if name in tasks}
 
-    @rule(seats=st.sampled_from([[0], [1], [0, 1, 2]]), tasks=some_tasks)
-    def hold_unknown(self, seats: list[int], tasks: set[str]) -> None:
-        numbers = self._numbers(tasks)
+    @rule(seats=st.sampled_from([[0], [1], [0, 1, 2]]), task=st.sampled_from(TASKS))
+    def hold_unknown(self, seats: list[int], task: str) -> None:
+        numbers = self._numbers([task])
         for seat in [self.seats[seat] for seat in seats]:
             held = self.run(seat.store.hold_unknown(seat.id, list(numbers.values())))
             assert set(held) == self.model.hold_unknown(seat.id, numbers)
@@ -329,11 +374,14 @@ class StoreMachine(Bench):
         self.queries.add("unhold")
 
     @precondition(lambda self: self.running())
-    @rule(data=st.data(), seat=places)
-    def acquit(self, data: st.DataObject, seat: int) -> None:
-        row = self._draw(data, self.running())
-        self.run(self.seats[seat].store.acquit(row.id, self.seats[seat].id))
-        self.model.acquit(row.id, self.seats[seat].id)
+    @rule(data=st.data(), by_owner=st.booleans())
+    def acquit(self, data: st.DataObject, by_owner: bool) -> None:
+        suspects = [row for row in self.running() if row.is_suspect]
+        row = self._draw(data, suspects or self.running())
+        for seat in self.seats:
+            if by_owner or seat.id != row.owner:
+                self.run(seat.store.acquit(row.id, seat.id))
+                self.model.acquit(row.id, seat.id)
 
     # What holds after each rule.
 
@@ -344,7 +392,9 @@ class StoreMachine(Bench):
         found = self.run(rows(self.seats[0].store, SELECT))
         wanted = [row.shown() for row in self.model.rows.values()]
         assert found == wanted, set(found) ^ set(wanted)
-        jobs = {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in found}
+        jobs: dict[str, dict[str, Any]] = {
+            row[0]: dict(zip(COLUMNS, row, strict=True)) for row in found
+        }
         self._check_transitions({id: JobState(job["state"]) for id, job in jobs.items()})
         assert set(jobs) == self.accepted
         for job in jobs.values():
@@ -406,7 +456,7 @@ class MemoryMachine(StoreMachine):
 
 
 CALM = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-QUICK = settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=CALM)
+QUICK = settings(max_examples=70, stateful_step_count=30, deadline=None, suppress_health_check=CALM)
 SOAK = settings(QUICK, max_examples=400, stateful_step_count=60)
 
 both = pytest.mark.parametrize("machine", [FileMachine, MemoryMachine])

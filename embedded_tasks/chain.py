@@ -86,7 +86,12 @@ class Chains:
 
     def expect(self, jobs: Sequence[Reserved]) -> None:
         """Remember jobs whose request has not ended yet."""
-        self._expected.update(reserved.job.id for reserved in jobs)
+        ids = [reserved.job.id for reserved in jobs]
+        if self._closing:
+            # They were being stored as the work ended.
+            self._release(ids)
+        else:
+            self._expected.update(ids)
 
     def start(self, jobs: Sequence[Reserved]) -> None:
         """Start these jobs in their order; the request has ended."""

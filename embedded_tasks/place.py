@@ -5,6 +5,7 @@ What lives here: `Place`. What does not: opening anything. Used by the runner.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -43,7 +44,7 @@ class Place:
         if in_test_mode() or self._path == ":memory:":
             if self._own is None:
                 self._own = tempfile.mkdtemp(prefix="embedded_tasks-")
-                weakref.finalize(self, shutil.rmtree, self._own, ignore_errors=True)
+                weakref.finalize(self, _remove, self._own, os.getpid())
             private = str(Path(self._own, "tasks.db"))
             folder = check_folder(private).folder
             return (self._path if self._path == ":memory:" else private), folder
@@ -51,3 +52,9 @@ class Place:
         if check.warning:
             _log.warning("store.place", file=self._path, warning=check.warning)
         return self._path, check.folder
+
+
+def _remove(folder: str, pid: int) -> None:
+    # A forked child that ends has a copy of the object, not of the folder.
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)

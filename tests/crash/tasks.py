@@ -10,10 +10,21 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
-from embedded_tasks import JobContext
+from embedded_tasks import JobContext, Snooze
 
-__all__ = ["note", "refuse", "stubborn", "stubborn_sync", "watchful", "work", "work_sync"]
+__all__ = [
+    "ALL",
+    "note",
+    "refuse",
+    "snooze",
+    "stubborn",
+    "watchful",
+    "work",
+    "work_sync",
+]
 
 
 def note(word: str, key: str) -> None:
@@ -56,11 +67,6 @@ async def stubborn(key: str, seconds: float) -> None:
     note("ended", key)
 
 
-def stubborn_sync(key: str, seconds: float) -> None:
-    """A sync function that looks at nothing; another name, so that it can have another policy."""
-    work_sync(key, seconds)
-
-
 def watchful(ctx: JobContext, key: str, seconds: float) -> None:
     note("started", key)
     until = time.monotonic() + seconds
@@ -75,3 +81,26 @@ def watchful(ctx: JobContext, key: str, seconds: float) -> None:
 async def refuse(key: str) -> None:
     note("started", key)
     raise ValueError(key)
+
+
+async def snooze(key: str, seconds: float) -> None:
+    """Say "not now" most of the time."""
+    note("started", key)
+    if time.monotonic_ns() % 3:
+        raise Snooze(seconds)
+    note("ended", key)
+
+
+ALL: tuple[tuple[Callable[..., Any], tuple[float, ...]], ...] = (
+    (work, (0.0,)),
+    (work, (0.02,)),
+    (work, (0.3,)),
+    (work_sync, (0.0,)),
+    (work_sync, (0.02,)),
+    (work_sync, (0.3,)),
+    (watchful, (0.2,)),
+    (stubborn, (0.5,)),
+    (snooze, (0.05,)),
+    (refuse, ()),
+)
+"""What a storm is made of."""

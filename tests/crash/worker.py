@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import gc
 import importlib.util
 import json
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import time
@@ -23,7 +25,8 @@ from typing import Any
 
 import structlog
 
-from embedded_tasks import JobEndedError, TaskRunner
+from embedded_tasks import Job, JobEndedError, NotDurableError, TaskRunner
+from embedded_tasks.errors import JobStateError, ResultTimeoutError
 from tests.crash import tasks
 
 __all__ = ["main", "make_runner"]
@@ -53,6 +56,20 @@ def modules() -> list[str]:
 
 def say(**fields: Any) -> None:
     os.write(1, json.dumps(fields, default=str).encode() + b"\n")
+
+
+MANNERS: dict[str, Any] = {
+    "delay": 0.1,
+    "priority": 5,
+    "max_attempts": 3,
+    "backoff": [0.01],
+    "timeout": 0.1,
+    "start_within": 0.2,
+    "finish_within": 1.0,
+    "queue": "other",
+    "on_crash": "fail",
+}
+"""Options of which a job in a storm has some."""
 
 
 class Commands:
@@ -131,6 +148,25 @@ class Commands:
             finally:
                 os._exit(0)
         return pid
+
+    async def stir(self, seed: float, count: int, prefix: str) -> None:
+        """Do what users do, at random."""
+        rng = random.Random(seed)
+        jobs: list[Job[Any]] = []
+        for number in range(count):
+            options = {name: value for name, value in MANNERS.items() if rng.random() < 0.1}
+            function, args = rng.choice(tasks.ALL)
+            jobs.append(
+                await self.runner.options(**options).enqueue(function, f"{prefix}{number}.", *args)
+            )
+            if rng.random() < 0.2:
+                await rng.choice(jobs).cancel()
+            if rng.random() < 0.1:
+                with contextlib.suppress(JobStateError):
+                    await rng.choice(jobs).retry()
+            if rng.random() < 0.1:
+                with contextlib.suppress(JobEndedError, ResultTimeoutError, NotDurableError):
+                    await rng.choice(jobs).result(0.05)
 
     async def close_and_stay(self) -> None:
         await self.opened.aclose()

@@ -56,7 +56,7 @@ def walk(app: Any) -> Iterator[BaseRoute]:
         yield route
         router = getattr(route, "original_router", None)
         if router is not None:
-            # Since FastAPI 0.136 an included router stays a router; its routes are made on demand.
+            # Since FastAPI 0.137 an included router stays a router; its routes are made on demand.
             yield from walk(router)
         elif isinstance(route, Mount | Host) and not list(_fastapi_of(route)):
             yield from walk(route)

@@ -90,6 +90,17 @@ class Visitor:
             self.events.append("body")
 
 
+async def idle(runner: TaskRunner) -> None:
+    """Wait until the runner has looked for due jobs and has free slots.
+
+    Only then do first attempts get the objects of the request; else they wait like all others.
+    """
+    session = runner._running("test")
+    lanes = session.worker._lanes.values()
+    while session.worker.is_full() or any(lane.due for lane in lanes):  # noqa: ASYNC110  # nobody tells of it
+        await asyncio.sleep(0)
+
+
 async def turns(count: int = 50) -> None:
     """Let everything that can go on go on."""
     for _ in range(count):

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embedded_tasks import BackgroundTasks as DurableTasks, TaskRunner
 from tests.web.drop_in import tasks
-from tests.web.drop_in.serving import all_ended, serving, stored
+from tests.web.drop_in.serving import all_ended, idle, serving, stored
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("originals", "mode", "way")]
 
@@ -53,6 +53,7 @@ async def test_a_change_made_by_a_task_is_seen_by_the_next_one(runner: TaskRunne
         background_tasks.add_task(tasks.note, basket)
 
     async with serving(app_that(runner, endpoint)) as client:
+        await idle(runner)
         await client.get("/")
         await all_ended(runner)
     assert tasks.seen == [{"apples": 3, "changed": True}] * 2
@@ -70,6 +71,7 @@ async def test_always_decode_gives_copies(
         background_tasks.add_task(tasks.note, basket)
 
     async with serving(app_that(runner, endpoint)) as client:
+        await idle(runner)
         await client.get("/")
         await all_ended(runner)
     assert tasks.seen == [{"apples": 3, "changed": True}, {"apples": 3}]
@@ -93,6 +95,7 @@ async def test_variables_of_a_middleware_are_seen(runner: TaskRunner) -> None:
     app = app_that(runner, endpoint)
     app.add_middleware(SetsVariable)
     async with serving(app) as client:
+        await idle(runner)
         await client.get("/")
         await all_ended(runner)
     assert tasks.seen == ["middleware"] * 2
@@ -104,6 +107,7 @@ async def test_variables_of_a_dependency_are_seen(runner: TaskRunner) -> None:
 
     app = app_that(runner, endpoint, dependencies=[Depends(sets_in_dependency)])
     async with serving(app) as client:
+        await idle(runner)
         await client.get("/")
         await all_ended(runner)
     assert tasks.seen == ["dependency"] * 2
@@ -117,6 +121,7 @@ async def test_variables_of_the_endpoint_are_seen_also_those_set_after_add_task(
         tasks.SETTING.set("endpoint")
 
     async with serving(app_that(runner, endpoint)) as client:
+        await idle(runner)
         await client.get("/")
         await all_ended(runner)
     assert tasks.seen == ["endpoint"] * 2
@@ -131,8 +136,10 @@ async def test_variables_of_one_request_are_not_seen_in_another(runner: TaskRunn
         return before
 
     async with serving(app_that(runner, endpoint)) as client:
+        await idle(runner)
         await client.get("/?set_to=one")
         await all_ended(runner)
+        await idle(runner)
         # A server gives each request a context of its own; the client here is one for all.
         tasks.SETTING.set("client")
         assert (await client.get("/")).json() == "client"
@@ -146,6 +153,7 @@ async def test_a_task_sees_its_request_and_its_job_in_the_log_context(runner: Ta
         background_tasks.add_task(tasks.read_log_context)
 
     async with serving(app_that(runner, endpoint)) as client:
+        await idle(runner)
         await client.get("/")
         (job,) = await all_ended(runner)
     assert tasks.seen == [
@@ -178,6 +186,7 @@ async def test_the_id_of_the_request_is_stored_with_its_jobs(
         background_tasks.add_task(tasks.tell)
 
     async with serving(app_that(runner, endpoint)) as client:
+        await idle(runner)
         await client.get("/", headers=headers)
         (job,) = await all_ended(runner)
         assert job.record is not None
@@ -193,6 +202,7 @@ async def test_the_trace_of_the_request_is_stored_with_its_jobs(runner: TaskRunn
         background_tasks.add_task(tasks.note, 1)
 
     async with serving(app_that(runner, endpoint)) as client:
+        await idle(runner)
         await client.get("/", headers={"traceparent": trace})
         (record,) = await stored(runner)
         assert record.traceparent == trace

@@ -25,7 +25,7 @@ from tests.web.drop_in.serving import FASTAPI, all_ended, serving, stored
 pytestmark = pytest.mark.anyio
 
 LIVE_ROUTERS = pytest.mark.skipif(
-    FASTAPI < (0, 136), reason="this FastAPI copies a router's routes when it is included"
+    FASTAPI < (0, 137), reason="this FastAPI copies a router's routes when it is included"
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Unpack, cast
+from typing import Any, Unpack, cast
 
 from embedded_tasks.clock import Clock
 from embedded_tasks.handle import Job
@@ -63,7 +63,7 @@ class Timed:
             await asyncio.sleep(0)
         await closing
 
-    async def state(self, job: Job[object]) -> str:
+    async def state(self, job: Job[Any]) -> str:
         return (await self.runner.get(job.id)).state
 
 

@@ -143,14 +143,14 @@ async def test_without_slots_a_runner_only_enqueues() -> None:
 
 
 async def test_a_thread_enqueues_without_waiting_for_the_loop_s_code(at: Timed) -> None:
-    job = await anyio.to_thread.run_sync(at.runner.enqueue_sync, tasks.note, 5)
+    job = await anyio.to_thread.run_sync(lambda: at.runner.enqueue_sync(tasks.note, 5))
     assert await job.result() == 1
     assert world.calls == [(5,)]
 
 
 async def test_a_thread_s_job_may_have_options(at: Timed) -> None:
     own = at.runner.options(queue="mail", delay=60)
-    job = await anyio.to_thread.run_sync(own.enqueue_sync, tasks.note)
+    job = await anyio.to_thread.run_sync(lambda: own.enqueue_sync(tasks.note))
     record = (await job.refresh()).record
     assert record is not None
     assert (record.queue, record.due_at) == ("mail", at.clock.now() + 60)

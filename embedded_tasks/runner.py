@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from contextvars import Context
@@ -28,7 +27,6 @@ from embedded_tasks.errors import (
     ConfigurationError,
     JobNotFoundError,
     JobStateError,
-    NotStartedError,
     ResultTimeoutError,
 )
 from embedded_tasks.failure import storable
@@ -36,6 +34,7 @@ from embedded_tasks.handle import CancelAnswer, Job
 from embedded_tasks.health import Health, health_of
 from embedded_tasks.ids import uuid7_maker
 from embedded_tasks.job import JobRecord, JobState
+from embedded_tasks.lifecycle import Lifecycle
 from embedded_tasks.parts import Parts
 from embedded_tasks.place import Place
 from embedded_tasks.processes import Kind
@@ -75,11 +74,7 @@ class Runner(Enqueuer):
         self._new_id = uuid7_maker(self._clock.now)
         self._drafting = Drafting(catalogue, self._codec, self._clock, self._new_id)
         self._catalogue = catalogue
-        self._session: Session | None = None
-        self._users = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: int | None = None
-        self._pid = 0
+        self._life = Lifecycle(self._make_session)
         self._place = Place(self.settings.path)
         self.non_durable: int = 0
         self._opened: list[AsyncExitStack] = []
@@ -94,17 +89,11 @@ class Runner(Enqueuer):
     @property
     def is_running(self) -> bool:
         """Whether jobs can be enqueued in this process."""
-        return self._session is not None and self._pid == os.getpid()
+        return self._life.is_running
 
     def runs_on_this_loop(self) -> bool:
         """Return whether the runner runs on the event loop that this is called on."""
-        if not self.is_running:
-            return False
-        try:
-            return asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            # Under test an app may also be called on another kind of loop, such as trio's.
-            return False
+        return self._life.on_this_loop()
 
     @asynccontextmanager
     async def open(self, *, run_jobs: bool = False, start_work: bool = True) -> AsyncIterator[Self]:
@@ -120,22 +109,8 @@ class Runner(Enqueuer):
         Example:
             `async with runner.open(run_jobs=True): ...`
         """
-        self._users += 1
-        try:
-            if self._session is not None and run_jobs and not self._session.may_run_jobs:
-                raise ConfigurationError(
-                    "the runner is open already, and only to enqueue. Open it once, with "
-                    "runner.open(run_jobs=True) or by the app's lifespan."
-                )
-            if self._session is None:
-                await self._start(run_jobs)
-                if start_work:
-                    self._running("open").begin_work()
+        async with self._life.open(run_jobs=run_jobs, start_work=start_work):
             yield self
-        finally:
-            self._users -= 1
-            if self._users == 0:
-                await self._stop()
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -143,12 +118,8 @@ class Runner(Enqueuer):
 
         What the block stands in, such as a lifespan's connection pool, is there for every attempt.
         """
-        session = self._running("working")
-        session.begin_work()
-        try:
+        async with self._life.working():
             yield
-        finally:
-            await session.end_work()
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
@@ -190,36 +161,20 @@ class Runner(Enqueuer):
     ) -> None:
         self._opened_in_thread.pop().close()
 
-    async def _start(self, run_jobs: bool) -> None:
+    def _make_session(self, run_jobs: bool) -> Session:
         path, folder = self._place.prepare()
-        process_id = UUID(self._new_id()).hex
         parts = Parts(
             self.settings, self._catalogue, self._codec, self._drafting, self._clock, Random()
         )
-        session = Session(parts, path, folder, process_id, may_run_jobs=run_jobs)
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-        self._pid = os.getpid()
-        await session.start()
-        self._session = session
+        process_id = UUID(self._new_id()).hex
+        return Session(parts, path, folder, process_id, may_run_jobs=run_jobs)
 
-    async def _stop(self) -> None:
-        try:
-            if self._session is not None:
-                # Jobs that come to their end within the grace may still enqueue others.
-                await self._session.stop()
-        finally:
-            self._session = None
+    @property
+    def _session(self) -> Session | None:
+        return self._life.session
 
     def _running(self, what: str) -> Session:
-        """Return the present session.
-
-        Raises:
-            NotStartedError: There is none, or it belongs to the parent of this forked process.
-        """
-        if self._session is None or self._pid != os.getpid():
-            raise NotStartedError(what)
-        return self._session
+        return self._life.current(what)
 
     # Enqueuing.
 
@@ -237,7 +192,7 @@ class Runner(Enqueuer):
     ) -> Job[Any]:
         """Store a job from outside the event loop; what `enqueue_sync` calls."""
         session = self._running(f"enqueue_sync({_name(func)})")
-        if threading.get_ident() == self._thread:
+        if self._life.in_its_thread():
             raise ConfigurationError(
                 "enqueue_sync was called on the event loop, which it would block. Write "
                 "`await runner.enqueue(...)` there."

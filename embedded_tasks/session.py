@@ -11,6 +11,7 @@ import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import anyio
 import structlog
 
 from embedded_tasks.attempt import Attempt, Ports
@@ -101,7 +102,8 @@ class Session:
             await self._recover_at_start()
             self._meet_siblings()
         except BaseException:
-            await self._stack.aclose()
+            with anyio.CancelScope(shield=True):
+                await self._stack.aclose()
             raise
         _log.info(
             "runner.started",

@@ -16,9 +16,11 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.routing import Host, Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embedded_tasks import NotStartedError, TaskRunner
 from embedded_tasks.errors import ConfigurationError, NotInstalledWarning
+from embedded_tasks.fastapi import BackgroundTask
 from tests.web.drop_in import tasks
 from tests.web.drop_in.serving import FASTAPI, all_ended, serving, stored
 
@@ -178,17 +180,51 @@ async def test_a_route_that_is_added_to_an_included_router_is_reached(runner: Ta
         assert len(await all_ended(runner)) == 1
 
 
+@MAKES
 @pytest.mark.usefixtures("way", "mode")
-async def test_install_on_an_app_that_has_answered_already_works(runner: TaskRunner) -> None:
+async def test_install_on_an_app_that_has_answered_already_works(
+    runner: TaskRunner, make: Callable[[FastAPI], None]
+) -> None:
     app = FastAPI()
-    direct(app)
+    make(app)
     async with serving(app) as client:
         await client.get("/job")
     runner.install(app)
     async with serving(app) as client:
         await client.get("/job")
         assert len(await all_ended(runner)) == 1
-    assert tasks.seen == ["job", "job"]
+    assert tasks.seen.count("job") == 2
+
+
+@pytest.mark.usefixtures("way", "mode")
+async def test_a_middleware_may_copy_the_scope(runner: TaskRunner) -> None:
+    class Copies:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await self.app(dict(scope), receive, send)
+
+    app = FastAPI()
+    runner.install(app)
+    direct(app)
+    app.add_middleware(Copies)
+
+    @app.get("/own")
+    async def own() -> Response:
+        return Response(background=BackgroundTask(tasks.note, "own"))
+
+    @app.get("/both")
+    def both(background_tasks: BackgroundTasks) -> Response:
+        background_tasks.add_task(tasks.note, "job")
+        return Response(background=BackgroundTask(tasks.note, "own"))
+
+    async with serving(app) as client:
+        for path in ("/job", "/own", "/both") * 2:
+            await client.get(path)
+        assert len(await all_ended(runner)) == 8
+        assert runner.non_durable == 0
+    assert sorted(tasks.seen) == ["job"] * 4 + ["own"] * 4
 
 
 @pytest.mark.usefixtures("way", "mode")

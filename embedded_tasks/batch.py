@@ -203,6 +203,7 @@ class RequestBatch:
         try:
             await self._store()
         except StoreUnavailableError as error:
+            _log.error("jobs.not_stored", path=self._scope.get("path"), error=str(error))
             raise HTTPException(
                 503, "The background tasks could not be stored.", {"Retry-After": "1"}
             ) from error

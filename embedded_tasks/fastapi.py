@@ -77,6 +77,7 @@ class TaskRunner(Runner):  # noqa: D101  # its docstring is the base's
             runner.install(app)
             ```
         """
+        _require_fastapi(app)
         if getattr(app.state, _INSTALLED, None) is not None:
             raise ConfigurationError("this app has a runner installed already; one is enough.")
         if non_durable not in ("run", "raise"):
@@ -281,3 +282,11 @@ def _warn_of_mounts(app: Any) -> None:
                 NotInstalledWarning,
                 stacklevel=2,
             )
+
+
+def _require_fastapi(app: object) -> None:
+    if not isinstance(app, FastAPI):
+        raise ConfigurationError(
+            f"runner.install({type(app).__name__}): expected a FastAPI app. For another kind of "
+            "app, run the runner in its lifespan (runner.lifespan) and use runner.enqueue."
+        )

@@ -37,9 +37,11 @@ def result_of(record: JobRecord, decode: Callable[[str], Any]) -> Any:
     """
     if record.state is JobState.SUCCEEDED:
         if record.result is None:
+            # The stored reason is a whole sentence, as the job's page shows it.
+            reason = (record.reason or "").rpartition(" cannot be stored: ")[2].rstrip(".")
             raise NotDurableError(
                 f"The result of {record.task} (job {record.id})",
-                record.reason or "its value was not kept",
+                reason or "its value was not kept",
             )
         return decode(record.result)
     error = next((a.error for a in reversed(record.attempts) if a.error is not None), None)

@@ -20,7 +20,7 @@ from embedded_tasks.clock import Timer, pause
 from embedded_tasks.engine import Threads
 from embedded_tasks.enqueue import FrontDoor
 from embedded_tasks.events import EventName, JobEvent, Observer
-from embedded_tasks.job import FINISHED, Outcome
+from embedded_tasks.job import FINISHED, JobState, Outcome
 from embedded_tasks.known_tasks import KnownTasks
 from embedded_tasks.logs import LogObserver
 from embedded_tasks.parts import Parts
@@ -41,6 +41,12 @@ _log = structlog.get_logger("embedded_tasks")
 
 _OVERFLOW_EVERY = 0.02
 _PROBE_EVERY = 30.0
+_MOST_TOLD = 1_000
+_TOLD = {
+    JobState.EXPIRED: EventName.EXPIRED,
+    JobState.HELD: EventName.HELD,
+    JobState.CANCELLED: EventName.CANCELLED,
+}
 
 
 class Session:
@@ -205,7 +211,9 @@ class Session:
 
     async def _recover_at_start(self) -> None:
         self.recovered = await self.recoverer.recover_all()
-        self.expired_at_start = len(await self.store.expire(self.parts.clock.now()))
+        expired = await self.store.expire(self.parts.clock.now())
+        self.expired_at_start = len(expired)
+        self._ended_elsewhere(expired)
         if self.runs_jobs:
             await self.tasks.learn((await self.store.read.task_names()).items())
 
@@ -312,7 +320,18 @@ class Session:
         if ids:
             self.pruner.noticed()
 
+    async def _tell(self, ids: list[str]) -> None:
+        """Tell observers of jobs that ended, or were held, with no attempt of ours."""
+        for job_id in ids[:_MOST_TOLD]:
+            job = await self.store.read.get(job_id, self.parts.clock.now())
+            name = _TOLD.get(job.state) if job is not None else None
+            if job is not None and name is not None:
+                details = {"reason": job.reason}
+                self.observe(JobEvent(name, job.id, job.task, job.attempt, job.request_id, details))
+
     def _ended_elsewhere(self, ids: list[str]) -> None:
+        if ids:
+            self.supervisor.spawn("tell", self._tell(ids))
         self._settled(ids)
 
     def _stored(self, due_at: float) -> None:

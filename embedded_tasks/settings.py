@@ -125,6 +125,11 @@ def _path(path: str | os.PathLike[str]) -> str:
     text = os.fspath(path)
     if not text or "\0" in text:
         raise ConfigurationError(f"TaskRunner({path!r}): expected the path of a file.")
+    if "://" in text or text.startswith("file:"):
+        raise ConfigurationError(
+            f"TaskRunner({path!r}): expected the path of a file, such as 'data/tasks.db', "
+            "not a URL."
+        )
     return text
 
 

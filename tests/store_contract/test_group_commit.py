@@ -25,7 +25,7 @@ from tests.support.jobs import (
     running_job,
     settled,
 )
-from tests.support.stores import Gate, claim_all, opened, record
+from tests.support.stores import Gate, claim_all, opened, record, rows, write
 
 pytestmark = pytest.mark.anyio
 
@@ -198,6 +198,52 @@ async def test_jobs_given_up_while_their_commit_waits_are_never_there(
     gate.let_go()
     await gated.insert([new_job(51)])
     assert await stored(gated) == [51]
+
+
+async def watch_inserts(store: Store) -> None:
+    """Keep the ids of all jobs that are ever committed, also of those that are taken back."""
+    await write(store, "CREATE TEMP TABLE committed (id TEXT)")
+    await write(
+        store,
+        "CREATE TEMP TRIGGER watch AFTER INSERT ON main.jobs "
+        "BEGIN INSERT INTO committed VALUES (new.id); END",
+    )
+
+
+async def test_jobs_given_up_before_their_transaction_are_not_even_written(
+    gated: Store, gate: Gate
+) -> None:
+    await watch_inserts(gated)
+    gate.shut()
+    task = asyncio.create_task(gated.insert([new_job(1)]))
+    await gate.reached.wait()
+    await give_up(task)
+    gate.let_go()
+    await gated.insert([new_job(51)])
+    assert await rows(gated, "SELECT id FROM committed") == [(job_id(51),)]
+
+
+async def test_jobs_given_up_between_two_tries_of_their_batch_are_not_even_written(
+    gated: Store, gate: Gate
+) -> None:
+    await watch_inserts(gated)
+    gate.shut()
+    first = asyncio.create_task(gated.insert([new_job(50)]))
+    await gate.reached.wait()
+    good = asyncio.create_task(gated.insert([new_job(1)]))
+    bad = asyncio.create_task(gated.insert([new_job(50)]))
+    await asyncio.sleep(0)
+    gate.next()
+    await first
+    # Together they are refused for the bad one; then each is tried by itself.
+    await gate.reached.wait()
+    gate.next()
+    await gate.reached.wait()
+    await give_up(good)
+    gate.let_go()
+    with pytest.raises(StoreError):
+        await bad
+    assert await rows(gated, "SELECT id FROM committed") == [(job_id(50),)]
 
 
 @REQUESTS

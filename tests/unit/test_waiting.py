@@ -116,6 +116,7 @@ async def test_an_end_in_time_leaves_no_timer(room: Room) -> None:
 
 async def test_siblings_are_asked_to_tell_while_somebody_waits(room: Room) -> None:
     first = await room.wait("1")
+    assert room.sent == [("all", Kind.WAITING)]
     second = await room.wait("2")
     assert room.sent == [("all", Kind.WAITING)]
     room.waiting.settled(["1"])

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import http.client
 import itertools
+import os
 import random
 import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -75,7 +77,9 @@ class Clients:
                 self.acknowledged += keys
 
 
-def kill_at_random(place: Place, jobs: int, kills: int, *arguments: str) -> None:
+def kill_at_random(
+    place: Place, jobs: int, kills: int, *arguments: str, one_of_many: bool = False
+) -> None:
     seed = random.randrange(1_000_000)
     print(f"\nseed {seed}")
     rng = random.Random(seed)
@@ -89,6 +93,11 @@ def kill_at_random(place: Place, jobs: int, kills: int, *arguments: str) -> None
         # Spread over the work: with little queued, and with much.
         share = jobs * (number + rng.random()) / kills
         wait_until(partial(clients.have, share), "more is acknowledged")
+        if one_of_many:
+            # The others go on, and the server puts a new one in its place.
+            os.kill(who_answers(server), signal.SIGKILL)
+            deaths.append(now())
+            continue
         server.end()
         deaths.append(now())
         server = place.server(*arguments, port=port)
@@ -98,6 +107,12 @@ def kill_at_random(place: Place, jobs: int, kills: int, *arguments: str) -> None
     place.wait_for("ended", clients.acknowledged, 60)
     finish(place, server)
     judge(place, clients, deaths)
+
+
+def who_answers(server: Server) -> int:
+    while True:
+        with suppress(OSError, http.client.HTTPException):
+            return int(server.get("/ready"))
 
 
 def finish(place: Place, server: Server) -> None:
@@ -142,6 +157,14 @@ def judge(place: Place, clients: Clients, deaths: list[float]) -> None:
 
 def test_no_acknowledged_job_is_lost_when_a_server_is_killed_ten_times(place: Place) -> None:
     kill_at_random(place, 500, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("again", range(5))
+def test_no_acknowledged_job_is_lost_when_one_of_four_workers_dies(
+    place: Place, again: int
+) -> None:
+    kill_at_random(place, 3000, 30, "--workers", "4", one_of_many=True)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import random
 import shutil
 import signal
 import time
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -133,6 +134,8 @@ class Commands:
         return await asyncio.to_thread(partial(shutil.make_archive, target, "zip", folder))
 
     async def fork(self, how: str) -> int:
+        # Since Python 3.12 one is warned of forks beside threads; users fork all the same.
+        warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
         if how == "multiprocessing":
             process = multiprocessing.get_context("fork").Process(target=_outlive)
             process.start()

@@ -20,11 +20,12 @@ from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Scope
 
-from embedded_tasks.background import SCOPE, VISIT, BackgroundTask
+from embedded_tasks.background import SCOPE, VISIT, BackgroundTask, BackgroundTasks
 from embedded_tasks.batch import RequestBatch
 from embedded_tasks.config import OnCrash
 from embedded_tasks.edge import Edge, RequestVisit
-from embedded_tasks.errors import ConfigurationError, NotInstalledWarning
+from embedded_tasks.errors import ConfigurationError, NotDurableError, NotInstalledWarning
+from embedded_tasks.nondurable import NonDurable
 from embedded_tasks.routes import (
     add_dependency,
     has_function_stack,
@@ -217,9 +218,20 @@ class _Installation:
 
     def _batch(self, scope: Scope, tasks: fastapi.BackgroundTasks) -> RequestBatch | None:
         self._first_request(scope)
-        if type(tasks) is not fastapi.BackgroundTasks:
-            return None
         endpoint = scope.get("endpoint")
+        if isinstance(tasks, BackgroundTasks):
+            # The routes of an installed app were included into another one.
+            return None
+        if type(tasks) is not fastapi.BackgroundTasks:
+            kind = type(tasks)
+            NonDurable(self._runner, endpoint, refuse=self._refuse).found(
+                NotDurableError(
+                    "What this request's BackgroundTasks are given",
+                    f"{kind.__module__}.{kind.__qualname__} has taken the place of FastAPI's class",
+                    "Switch off what has put it there.",
+                )
+            )
+            return None
         if endpoint is not None:
             self._runner.references.add_package(module_of(endpoint))
         return self._visit(scope).open(tasks, scope)

@@ -183,6 +183,18 @@ async def test_an_argument_that_plain_does_not_take_is_refused_too(runner: TaskR
         assert (await client.get("/")).status_code == 200
 
 
+async def test_another_class_in_the_place_of_fastapis_is_told_of(
+    runner: TaskRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi.dependencies.utils.BackgroundTasks", OwnTasks)
+    async with serving(app_with(runner, as_fastapi)) as client:
+        with pytest.warns(embedded_tasks.NotDurableWarning, match="OwnTasks has taken the place"):
+            await client.get("/")
+        assert await stored(runner) == []
+        assert runner.non_durable == 1
+    assert tasks.seen == [1]
+
+
 async def test_made_by_hand_outside_an_app_they_behave_as_plain() -> None:
     by_hand = embedded_tasks.BackgroundTasks([BackgroundTask(tasks.note, 1)])
     assert by_hand.add_task(tasks.anote, 2) is None

@@ -7,10 +7,11 @@ not: what a route's endpoint may say (test_recognition.py). Run by pytest.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, BackgroundTasks, FastAPI, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -267,6 +268,28 @@ async def test_the_lifespan_alone_leaves_background_tasks_as_they_are(runner: Ta
         await client.get("/job")
         assert await stored(runner) == []
     assert tasks.seen == ["job"]
+
+
+@pytest.mark.skipif(not hasattr(FastAPI, "frontend"), reason="this FastAPI serves no files itself")
+@pytest.mark.usefixtures("way", "mode")
+@pytest.mark.parametrize("first", ["install", "files"])
+async def test_files_that_fastapi_serves_are_as_before(path: Path, first: str) -> None:
+    runner = TaskRunner(path, modules=["tests"])
+    folder = path.with_name("site")
+    folder.mkdir()
+    (folder / "index.html").write_text("hello")
+    app = FastAPI(dependencies=[Depends(adds)])
+    if first == "install":
+        runner.install(app)
+    app.frontend("/", directory=folder)
+    if first == "files":
+        runner.install(app)
+    async with serving(app) as client:
+        for _ in range(2):
+            assert (await client.get("/")).text == "hello"
+        # Files that were there before have their dependencies fixed; plain runs their tasks.
+        assert len(await all_ended(runner)) == (2 if first == "install" else 0)
+    assert tasks.seen == ["job", "job"]
 
 
 # Mounted apps.

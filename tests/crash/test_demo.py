@@ -27,4 +27,4 @@ def test_what_the_sample_app_accepted_is_done_although_it_is_killed_twice() -> N
     )
     print(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("SIGKILL") == 2
+    assert done.stdout.count("SIGKILL, with") == 2

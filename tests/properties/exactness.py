@@ -40,12 +40,32 @@ def _assert_same_container(left: Any, right: Any, path: str) -> None:
     if isinstance(left, Mapping):
         assert_same(list(left.items()), list(right.items()), f"{path}.items()")
     elif isinstance(left, AbstractSet):
-        assert_same(sorted(left, key=_order), sorted(right, key=_order), f"sorted({path})")
+        _assert_same_set(left, right, path)
     else:
         for index, pair in enumerate(zip(left, right, strict=True)):
             assert_same(*pair, f"{path}[{index}]")
     for name in ("default_factory", "maxlen"):
         assert getattr(left, name, None) == getattr(right, name, None), path
+
+
+def _assert_same_set(left: AbstractSet[Any], right: AbstractSet[Any], path: str) -> None:
+    """Pair the elements off: a set has no order that is the same on both sides."""
+    remaining = list(right)
+    for item in left:
+        for index, other in enumerate(remaining):
+            if _is_same(item, other):
+                del remaining[index]
+                break
+        else:
+            raise AssertionError(f"{path}: {item!r} is not among {remaining!r}")
+
+
+def _is_same(left: Any, right: Any) -> bool:
+    try:
+        assert_same(left, right)
+    except AssertionError:
+        return False
+    return True
 
 
 def _assert_same_object(left: Any, right: Any, path: str) -> None:
@@ -84,9 +104,3 @@ def same_float(left: float, right: float) -> bool:
     else:
         same = left == right
     return same and math.copysign(1, left) == math.copysign(1, right)
-
-
-def _order(value: Any) -> tuple[str, str]:
-    if isinstance(value, frozenset):
-        return ("frozenset", repr(sorted(map(_order, value))))
-    return (type(value).__name__, repr(value))

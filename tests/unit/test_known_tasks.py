@@ -69,7 +69,8 @@ async def test_names_are_sorted_into_async_sync_and_unknown(office: Office) -> N
 
 
 async def test_a_name_is_looked_at_once(office: Office) -> None:
-    await office.store.insert([new_job(1, task="shop:a"), new_job(2, task="shop:lost")])
+    await office.store.insert([new_job(1, task="shop:a")])
+    await office.store.insert([new_job(2, task="shop:lost")])
     assert await office.learn() == (True, ["shop:lost"])
     assert await office.learn() == (False, [])
     assert office.tasks.numbers(True) == [1]

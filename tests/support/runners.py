@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Unpack, cast
 
+import pytest
+
 from embedded_tasks.clock import Clock
 from embedded_tasks.handle import Job
 from embedded_tasks.runner import Runner
@@ -51,7 +53,10 @@ class Timed:
         self._stack = AsyncExitStack()
 
     async def open(self, *, run_jobs: bool = True) -> None:
-        await self._stack.enter_async_context(self.runner.open(run_jobs=run_jobs))
+        # Outside test mode, in which the runner would not have the file that the test names.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("EMBEDDED_TASKS_TESTING", "0")
+            await self._stack.enter_async_context(self.runner.open(run_jobs=run_jobs))
         # The first look at the store is over when this is answered.
         await self.runner.counts()
 

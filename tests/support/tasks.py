@@ -148,8 +148,8 @@ def waits_twice_as_long(failures: int) -> float:
     return 2.0**failures
 
 
-def waits_for_nothing(failures: int) -> Any:
-    return None
+def waits_seven_seconds(failures: int) -> float:
+    return 7.0
 
 
 class OwnError(Exception):

@@ -23,8 +23,10 @@ from embedded_tasks.errors import (
     StoreFormatError,
     StoreUnavailableError,
 )
+from embedded_tasks.events import EventName
 from embedded_tasks.handle import Job
 from embedded_tasks.job import JobState
+from embedded_tasks.retry import Backoff
 from tests.support import tasks
 from tests.support.clock import FakeClock
 from tests.support.runners import Timed, TimedRunner, running
@@ -137,6 +139,43 @@ async def test_without_slots_a_runner_only_enqueues() -> None:
         await at.runner.counts()
         assert (await job.refresh()).state == "queued"
         assert (await at.runner.health()).slots == {"async": 0, "sync": 0}
+
+
+OWN_OPTIONS: list[tuple[dict[str, Any], BaseException, str]] = [
+    ({"max_attempts": 2, "backoff": [7]}, ValueError(), "succeeded"),
+    ({"max_attempts": 2, "backoff": [7], "retry_on": [tasks.OwnError]}, ValueError(), "failed"),
+    (
+        {"max_attempts": 2, "backoff": [7], "retry_on": [tasks.OwnError]},
+        tasks.ChildError(),
+        "succeeded",
+    ),
+    (
+        {"max_attempts": 2, "backoff": [7], "give_up_on": [tasks.OwnError]},
+        tasks.ChildError(),
+        "failed",
+    ),
+    ({"max_attempts": 2, "backoff": tasks.waits_seven_seconds}, ValueError(), "succeeded"),
+    ({"max_attempts": 2, "backoff": Backoff(first=7, jitter=0)}, ValueError(), "succeeded"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "end"), OWN_OPTIONS)
+async def test_a_job_s_own_options_hold_where_another_runner_runs_it(
+    file: str, options: Any, error: BaseException, end: str
+) -> None:
+    async with running(file) as at:
+        async with runner(file) as other:
+            world.raises = [error]
+            job = await other.options(**options).enqueue(tasks.note)
+        at.runner._running("test").worker.wake()
+        if end == "succeeded":
+            event = await at.events.wait(EventName.RETRY_SCHEDULED)
+            assert event.details["delay"] == pytest.approx(7)
+            at.clock.advance(7)
+            await at.events.wait(EventName.SUCCEEDED)
+        else:
+            await at.events.wait(EventName.FAILED)
+        assert (await at.runner.get(job.id)).state == end
 
 
 # From threads and scripts.

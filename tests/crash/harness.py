@@ -192,8 +192,8 @@ class Place:
         self._stack = stack
 
     def environment(self, options: dict[str, object]) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if "EMBEDDED_TASKS" not in key}
-        return kept | {
+        return os.environ | {
+            "EMBEDDED_TASKS_TESTING": "",  # they share a file, as in production
             "PYTHONPATH": str(ROOT),
             # uvicorn's supervisor leaves its socket to the interpreter's end.
             "PYTHONWARNINGS": "error,ignore:unclosed <socket:ResourceWarning",

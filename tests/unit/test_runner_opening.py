@@ -31,7 +31,10 @@ async def test_openers_that_come_together_share_one_run() -> None:
     assert not runner.is_running
 
 
-async def test_a_start_that_fails_lets_the_next_opener_try() -> None:
+async def test_a_start_that_fails_lets_the_next_opener_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("EMBEDDED_TASKS_TESTING", raising=False)
     runner = TaskRunner("/proc/nowhere/tasks.db")
     results = await asyncio.gather(*(_opened(runner) for _ in range(3)), return_exceptions=True)
     assert all(isinstance(result, Exception) for result in results)

@@ -19,7 +19,13 @@ from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Request, Respo
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 
 import embedded_tasks
-from embedded_tasks import NotDurableError, NotDurableWarning, NotStartedError, TaskRunner
+from embedded_tasks import (
+    Job,
+    NotDurableError,
+    NotDurableWarning,
+    NotStartedError,
+    TaskRunner,
+)
 from embedded_tasks.errors import ConfigurationError
 from embedded_tasks.fastapi import BackgroundTask, DurableRoute
 from tests.web.drop_in import tasks
@@ -236,14 +242,19 @@ async def test_what_a_stream_adds_to_the_responses_own_is_stored_late(
 
         def body() -> Iterator[bytes]:
             yield b"1"
-            own.add_task(tasks.note, 2)
+            jobs.append(own.add_task(tasks.note, 2))
+            own.tasks.append(ForeignTask(tasks.note, 3))
 
         return StreamingResponse(body(), background=own)
 
+    jobs: list[Job[None]] = []
     async with serving(app_with(runner, endpoint, DurableRoute)) as client:
         await client.get("/")
-        assert len(await all_ended(runner)) == 2
-    assert tasks.seen == [1, 2]
+        ended = await all_ended(runner)
+        assert len(ended) == 3
+        # It is one of ours by now, and gives handles.
+        assert jobs[0].id == ended[1].id
+    assert tasks.seen == [1, 2, 3]
 
 
 @WAYS
@@ -319,15 +330,17 @@ async def test_without_a_lifespan_what_should_be_durable_is_refused(
 
 
 @ANY
+@pytest.mark.parametrize("route", [None, DurableRoute])
 async def test_under_test_without_a_lifespan_it_runs_as_plain(
-    runner: TaskRunner, make: Make
+    runner: TaskRunner, make: Make, route: Any
 ) -> None:
     def endpoint() -> Response:
         return JSONResponse({}, background=make())
 
-    async with client_of(app_with(runner, endpoint, DurableRoute)) as client:
+    async with client_of(app_with(runner, endpoint, route)) as client:
         await client.get("/")
     assert tasks.seen == ["own"]
+    assert runner.non_durable == 0
 
 
 async def test_a_durable_route_without_a_runner_says_so() -> None:

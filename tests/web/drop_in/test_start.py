@@ -18,7 +18,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from embedded_tasks import TaskRunner
+from embedded_tasks import NotDurableWarning, TaskRunner
 from tests.web.drop_in import tasks
 from tests.web.drop_in.serving import Visitor, all_ended, client_of, serving
 
@@ -139,6 +139,21 @@ async def test_under_test_the_error_of_a_task_is_raised_as_plain_does(runner: Ta
         assert tasks.seen == ["first", "second"]
         async with client_of(app, raises=False) as quiet:
             assert (await quiet.get("/")).status_code == 200
+
+
+async def test_under_test_an_error_is_raised_whatever_follows(runner: TaskRunner) -> None:
+    app = app_of(runner)
+
+    @app.get("/")
+    async def endpoint(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(tasks.fail, "first")
+        background_tasks.add_task(lambda: tasks.note("here"))
+        background_tasks.add_task(tasks.note, "last")
+
+    async with serving(app) as client:
+        with pytest.warns(NotDurableWarning), pytest.raises(tasks.TaskError, match="first"):
+            await client.get("/")
+    assert tasks.seen == ["first", "here", "last"]
 
 
 async def test_under_test_an_error_that_is_retried_is_not_raised(runner: TaskRunner) -> None:

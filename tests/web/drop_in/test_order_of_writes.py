@@ -187,7 +187,7 @@ async def test_an_unknown_error_of_the_store_gives_500_and_no_job(
 async def test_a_commit_that_comes_too_late_gives_503_and_is_taken_back(
     path: Path, disk: Disk
 ) -> None:
-    runner = TaskRunner(path, store_wait=0.05)
+    runner = TaskRunner(path, store_wait=0.5)
     app = app_with(runner)
     async with serving(app) as client:
         disk.hold()
@@ -203,7 +203,7 @@ async def test_a_commit_that_comes_too_late_gives_503_and_is_taken_back(
 
 @pytest.mark.usefixtures("production", "way")
 async def test_a_foreign_writer_gives_503_and_its_end_brings_no_job(path: Path) -> None:
-    runner = TaskRunner(path, store_wait=0.05)
+    runner = TaskRunner(path, store_wait=0.5)
     async with serving(app_with(runner)) as client:
         foreign = sqlite3.connect(path, isolation_level=None)
         foreign.execute("BEGIN IMMEDIATE")

@@ -17,13 +17,13 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.routing import Host, Mount
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedded_tasks import NotStartedError, TaskRunner
 from embedded_tasks.errors import ConfigurationError, NotInstalledWarning
 from embedded_tasks.fastapi import BackgroundTask
 from tests.web.drop_in import tasks
-from tests.web.drop_in.serving import FASTAPI, all_ended, serving, stored
+from tests.web.drop_in.serving import FASTAPI, Visitor, all_ended, serving, stored
 
 pytestmark = pytest.mark.anyio
 
@@ -225,6 +225,34 @@ async def test_a_middleware_may_copy_the_scope(runner: TaskRunner) -> None:
             await client.get(path)
         assert len(await all_ended(runner)) == 8
         assert runner.non_durable == 0
+    assert sorted(tasks.seen) == ["job"] * 4 + ["own"] * 4
+
+
+@pytest.mark.usefixtures("way", "mode")
+async def test_a_middleware_may_call_the_app_again(runner: TaskRunner) -> None:
+    class TriesTwice:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def drop(message: Message) -> None: ...
+
+            await self.app(scope, receive, drop)
+            await self.app(scope, receive, send)
+
+    app = FastAPI()
+    runner.install(app)
+    direct(app)
+    app.add_middleware(TriesTwice)
+
+    @app.get("/own")
+    async def own() -> Response:
+        return Response(background=BackgroundTask(tasks.note, "own"))
+
+    async with serving(app):
+        for path in ("/job", "/own") * 2:
+            await Visitor(app, path)()
+        assert len(await all_ended(runner)) == 8
     assert sorted(tasks.seen) == ["job"] * 4 + ["own"] * 4
 
 

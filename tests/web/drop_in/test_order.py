@@ -215,6 +215,26 @@ async def test_tasks_of_several_requests_run_beside_one_another(runner: TaskRunn
     assert tasks.seen == ["noted", "waited"]
 
 
+@pytest.mark.usefixtures("production")
+async def test_sync_tasks_do_not_take_the_threads_of_the_endpoints(path: Path) -> None:
+    runner = TaskRunner(path, sync_concurrency=50)
+    app = app_that(runner, lambda background_tasks: background_tasks.add_task(tasks.wait, "job"))
+
+    @app.get("/sync")
+    def sync() -> str:
+        return "answered"
+
+    async with serving(app) as client:
+        # Plain ones and `def` endpoints share 40 threads.
+        await asyncio.gather(*(client.get("/") for _ in range(50)))
+        while len(runner._running("test").running) < 50:  # noqa: ASYNC110  # nobody tells of it
+            await asyncio.sleep(0)
+        assert (await client.get("/sync")).json() == "answered"
+        assert tasks.seen == []
+        tasks.GO_ON.set()
+        assert len(await all_ended(runner)) == 50
+
+
 @pytest.mark.usefixtures("mode", "way")
 async def test_a_task_with_a_later_time_is_stored_with_the_others_and_not_waited_for(
     runner: TaskRunner,

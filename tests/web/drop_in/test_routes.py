@@ -287,6 +287,19 @@ async def test_an_option_that_does_not_exist_is_refused(runner: TaskRunner) -> N
     runner.install(app)
 
 
+async def test_a_further_install_keeps_what_a_crash_means(runner: TaskRunner) -> None:
+    app, sub = FastAPI(), FastAPI()
+    app.mount("/sub", sub)
+    direct(app)
+    direct(sub)
+    runner.install(app, on_crash="hold")
+    runner.install(sub)
+    async with serving(app) as client:
+        await client.get("/job")
+        await client.get("/sub/job")
+        assert [record.on_crash for record in await stored(runner)] == ["hold"] * 2
+
+
 @pytest.mark.usefixtures("mode")
 async def test_the_lifespan_alone_leaves_background_tasks_as_they_are(runner: TaskRunner) -> None:
     app = FastAPI()

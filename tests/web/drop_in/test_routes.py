@@ -20,6 +20,7 @@ from starlette.routing import Host, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedded_tasks import NotStartedError, TaskRunner
+from embedded_tasks.background import SCOPE
 from embedded_tasks.errors import ConfigurationError, NotInstalledWarning
 from embedded_tasks.fastapi import BackgroundTask
 from tests.web.drop_in import tasks
@@ -166,6 +167,32 @@ async def test_a_router_that_is_included_twice_is_reached_twice(runner: TaskRunn
         await client.get("/one/job")
         await client.get("/two/job")
         assert len(await all_ended(runner)) == 2
+
+
+@pytest.mark.usefixtures("way", "mode")
+async def test_an_app_without_a_runner_that_has_the_same_router_stays_as_it_is(
+    runner: TaskRunner,
+) -> None:
+    app, plain, router = FastAPI(), FastAPI(), APIRouter()
+    router.get("/job")(adds)
+    app.include_router(router)
+    plain.include_router(router)
+    runner.install(app)
+    async with serving(app), serving(plain) as client:
+        await client.get("/job")
+        assert await stored(runner) == []
+    assert tasks.seen == ["job"]
+
+
+async def test_a_request_leaves_nothing_behind_in_the_context_of_its_caller(
+    runner: TaskRunner,
+) -> None:
+    app = FastAPI()
+    runner.install(app)
+    direct(app)
+    async with serving(app) as client:
+        await client.get("/job")
+        assert SCOPE.get() is None
 
 
 @LIVE_ROUTERS

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from embedded_tasks.errors import ConfigurationError
 
-__all__ = ["Clock", "Duration", "SystemClock", "Timer", "pause", "seconds"]
+__all__ = ["Clock", "Duration", "SystemClock", "Throttle", "Timer", "pause", "seconds"]
 
 Duration = float | int | timedelta
 """A length of time: seconds, or a `timedelta`."""
@@ -61,6 +61,36 @@ class SystemClock:
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` on the running event loop after `delay` seconds."""
         return asyncio.get_running_loop().call_later(delay, callback)
+
+
+class Throttle:
+    """Calls back at once, and then no more often than this.
+
+    Args:
+        clock: Where the time comes from.
+        every: Seconds between two calls.
+        callback: What is called.
+    """
+
+    def __init__(self, clock: Clock, every: float, callback: Callable[[], None]) -> None:
+        self._clock = clock
+        self._every = every
+        self._callback = callback
+        self._last = -every
+        self._later: Timer | None = None
+
+    def __call__(self) -> None:
+        """Call back now, or as soon as it may be."""
+        wait = self._last + self._every - self._clock.monotonic()
+        if wait <= 0:
+            self._call()
+        elif self._later is None:
+            self._later = self._clock.call_later(wait, self._call)
+
+    def _call(self) -> None:
+        self._later = None
+        self._last = self._clock.monotonic()
+        self._callback()
 
 
 async def pause(clock: Clock, delay: float) -> None:

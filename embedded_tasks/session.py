@@ -16,13 +16,13 @@ import structlog
 
 from embedded_tasks.attempt import Attempt, Ports
 from embedded_tasks.chain import Chains
-from embedded_tasks.clock import Timer, pause
+from embedded_tasks.clock import Throttle, pause
 from embedded_tasks.engine import Threads
 from embedded_tasks.enqueue import FrontDoor
-from embedded_tasks.events import EventName, JobEvent, Observer
-from embedded_tasks.job import FINISHED, JobState, Outcome
+from embedded_tasks.job import FINISHED, Outcome
 from embedded_tasks.known_tasks import KnownTasks
 from embedded_tasks.logs import LogObserver
+from embedded_tasks.observing import Observing
 from embedded_tasks.parts import Parts
 from embedded_tasks.processes import FileGuard, Kind, Mailbox, Peers, ProcessFile, WritersLock
 from embedded_tasks.pruner import Pruner
@@ -41,12 +41,6 @@ _log = structlog.get_logger("embedded_tasks")
 
 _OVERFLOW_EVERY = 0.02
 _PROBE_EVERY = 30.0
-_MOST_TOLD = 1_000
-_TOLD = {
-    JobState.EXPIRED: EventName.EXPIRED,
-    JobState.HELD: EventName.HELD,
-    JobState.CANCELLED: EventName.CANCELLED,
-}
 
 
 class Session:
@@ -87,8 +81,6 @@ class Session:
         self.expired_at_start: int = 0
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._works = False
-        self._overflowed = -_OVERFLOW_EVERY
-        self._telling: Timer | None = None
         self._ended = False
         self._leaves_nothing = True
         self._path = path
@@ -96,9 +88,10 @@ class Session:
         self._stack = AsyncExitStack()
         self._signals = ShutdownSignals(self._drain)
         self.supervisor: Supervisor = Supervisor(parts.clock)
-        self._observers: tuple[Observer, ...] = (
-            LogObserver(successes=parts.settings.log_successes),
-            *parts.settings.observers,
+        self.overflow: Throttle = Throttle(parts.clock, _OVERFLOW_EVERY, self._tell_of_overflow)
+        self.observing: Observing = Observing(
+            (LogObserver(successes=parts.settings.log_successes), *parts.settings.observers),
+            lambda job_id: self.store.read.get(job_id, parts.clock.now()),
         )
 
     async def start(self) -> None:
@@ -168,7 +161,7 @@ class Session:
             self.process_file,
             clock,
             retention=retention,
-            hooks=SettlerHooks(self._settled, self._stored, self.observe),
+            hooks=SettlerHooks(self._settled, self._stored, self.observing.observe),
         )
         self._build_worker()
         self.chains = Chains(
@@ -178,7 +171,7 @@ class Session:
             parts.drafting, store, owner, clock, slots=self.worker, stored=self._stored
         )
         self.recoverer = Recoverer(
-            store, self._folder, owner, clock, retention=retention, observe=self.observe
+            store, self._folder, owner, clock, retention=retention, observe=self.observing.observe
         )
         self.pruner = Pruner(store, clock, min(retention.keep(state) for state in FINISHED))
         self._stack.callback(self.pruner.close)
@@ -197,7 +190,7 @@ class Session:
             patience=settings.cancel_patience,
         )
         self.running = Running(
-            ports, self.process_file, RunningHooks(self._attempt_ended, self._stuck)
+            ports, self.process_file, RunningHooks(self._attempt_ended, self.observing.stuck)
         )
         self.worker = Worker(
             self.store,
@@ -206,7 +199,7 @@ class Session:
             ports,
             running=self.running,
             sizes=(settings.concurrency, settings.sync_concurrency) if self.runs_jobs else (0, 0),
-            hooks=WorkerHooks(self._ended_elsewhere, self._overflow),
+            hooks=WorkerHooks(self._ended_elsewhere, self.overflow),
         )
 
     async def _recover_at_start(self) -> None:
@@ -233,6 +226,7 @@ class Session:
             self._works = True
             self._signals.install()
             self.supervisor.loop("worker", self.worker.run)
+            self.worker.suspects.rest()
             self.worker.open()
 
     async def end_work(self) -> None:
@@ -302,14 +296,6 @@ class Session:
         self._stored(due_at)
         self.peers.broadcast(Kind.WORK)
 
-    def observe(self, event: JobEvent) -> None:
-        """Tell every observer of an event; an observer that fails is logged."""
-        for observer in self._observers:
-            try:
-                observer(event)
-            except Exception:  # noqa: BLE001  # an observer is anybody's code
-                _log.exception("observer.failed", event_name=event.name.value)
-
     # Who is told of what.
 
     def _attempt_ended(self, attempt: Attempt, outcome: Outcome, mark: int | None) -> None:
@@ -320,18 +306,9 @@ class Session:
         if ids:
             self.pruner.noticed()
 
-    async def _tell(self, ids: list[str]) -> None:
-        """Tell observers of jobs that ended, or were held, with no attempt of ours."""
-        for job_id in ids[:_MOST_TOLD]:
-            job = await self.store.read.get(job_id, self.parts.clock.now())
-            name = _TOLD.get(job.state) if job is not None else None
-            if job is not None and name is not None:
-                details = {"reason": job.reason}
-                self.observe(JobEvent(name, job.id, job.task, job.attempt, job.request_id, details))
-
     def _ended_elsewhere(self, ids: list[str]) -> None:
         if ids:
-            self.supervisor.spawn("tell", self._tell(ids))
+            self.supervisor.spawn("tell", self.observing.ended_elsewhere(ids))
         self._settled(ids)
 
     def _stored(self, due_at: float) -> None:
@@ -341,25 +318,9 @@ class Session:
         if not self.runs_jobs or self.worker.is_full():
             self.peers.broadcast(Kind.WORK)
 
-    def _overflow(self) -> None:
-        """More is due than this process has slots for; siblings hear of it, not too often."""
-        wait = self._overflowed + _OVERFLOW_EVERY - self.parts.clock.monotonic()
-        if wait <= 0:
-            self._tell_of_overflow()
-        elif self._telling is None:
-            self._telling = self.parts.clock.call_later(wait, self._tell_of_overflow)
-
     def _tell_of_overflow(self) -> None:
-        self._telling = None
-        self._overflowed = self.parts.clock.monotonic()
+        """More is due than this process has slots for; siblings hear of it, not too often."""
         self.peers.broadcast(Kind.WORK)
-
-    def _stuck(self, attempt: Attempt) -> None:
-        job = attempt.job
-        details = {"reason": "its function ignores that it was stopped and still runs"}
-        self.observe(
-            JobEvent(EventName.ABANDONED, job.id, job.task, job.attempt, job.request_id, details)
-        )
 
     def _message(self, kind: Kind, sender: str) -> None:
         match kind:
@@ -387,6 +348,7 @@ class Session:
         report = RecoveryReport()
         await self.recoverer.recover(peer, report)
         if report.processes:
+            self.worker.suspects.rest()
             _log.warning(
                 "process.recovered", process=peer, recovered=report.recovered, held=len(report.held)
             )

@@ -22,6 +22,7 @@ from embedded_tasks.lanes import Lane, Want
 from embedded_tasks.running import FirstEnd, Running
 from embedded_tasks.slots import Slots
 from embedded_tasks.store import Claim, ClaimResult, Store
+from embedded_tasks.suspects import Suspects
 
 __all__ = ["Worker", "WorkerHooks"]
 
@@ -30,7 +31,6 @@ _log = structlog.get_logger("embedded_tasks")
 _LONGEST_SLEEP = 30.0
 _STALE_AFTER = 0.05
 _PAUSE_AFTER_ERROR = 1.0
-_ACQUITTED_AFTER = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,7 @@ class Worker:
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._stale: Timer | None = None
-        self._suspect: str | None = None
-        self._acquittal: Timer | None = None
+        self.suspects: Suspects = Suspects(self._clock, self._acquit, self.wake)
         self._look = False
         self._stopping = True
         self._stopped = False
@@ -197,7 +196,8 @@ class Worker:
             [(self._tasks.numbers(want.is_async), want.limit) for want in wanted],
             self._tasks.names,
             self._tasks.seen,
-            suspects=self._suspect is None and all(want.places for want in wanted),
+            suspects=self.suspects.none_runs and all(want.places for want in wanted),
+            no_suspect_before=self.suspects.next_start,
         )
         try:
             result = await self._store.claim(claim)
@@ -209,7 +209,7 @@ class Worker:
             self._give_back_places(wanted)
             return
         self._start_claimed(result.jobs, wanted)
-        if self._suspect is None and not claim.suspects:
+        if self.suspects.none_runs and not claim.suspects:
             # They were left out because a lane had no slot for one: ask again when it has.
             for want in wanted:
                 self._lanes[want.is_async].due = True
@@ -233,7 +233,7 @@ class Worker:
             want = by_kind[kind]
             want.taken += 1
             if job.crashes >= SUSPECT_AFTER:
-                self._watch(job)
+                self.suspects.started(job.id)
             if want.taken <= want.places:
                 self.start(job, None, is_async=kind)
             else:
@@ -324,18 +324,12 @@ class Worker:
                 self._hooks.overflow()
                 return
 
-    # A suspect: the one job of this process that may be what kills it.
+    # Suspects.
 
-    def _watch(self, job: ClaimedJob) -> None:
-        self._suspect = job.id
-        self._acquittal = self._clock.call_later(_ACQUITTED_AFTER, self._acquit)
-
-    def _acquit(self) -> None:
-        if self._suspect is not None:
-            task = asyncio.create_task(self._write_acquittal(self._suspect))
-            self._releases.add(task)
-            task.add_done_callback(self._releases.discard)
-            self._suspect_is_gone()
+    def _acquit(self, job_id: str) -> None:
+        task = asyncio.create_task(self._write_acquittal(job_id))
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
 
     async def _write_acquittal(self, job_id: str) -> None:
         try:
@@ -343,13 +337,6 @@ class Worker:
         except StoreError as error:
             # Its end acquits it too.
             _log.error("job.not_acquitted", job_id=job_id, error=str(error))
-
-    def _suspect_is_gone(self) -> None:
-        self._suspect = None
-        if self._acquittal is not None:
-            self._acquittal.cancel()
-            self._acquittal = None
-        self.wake()
 
     # The ends.
 
@@ -361,15 +348,15 @@ class Worker:
 
     def _freed(self, job: ClaimedJob, lane: Lane) -> None:
         lane.ended += 1
-        if job.id == self._suspect:
-            self._suspect_is_gone()
+        self.suspects.ended(job.id)
         self.give_slot_back(lane.is_async)
 
     def drain(self) -> None:
         """Claim no more and give back what has not started; attempts go on."""
         self._stopping = True
         self._wake.set()
-        for timer in (self._timer, self._stale, self._acquittal):
+        self.suspects.close()
+        for timer in (self._timer, self._stale):
             if timer is not None:
                 timer.cancel()
         self._give_to_everybody([id for lane in self._lanes.values() for id in lane.drain()])

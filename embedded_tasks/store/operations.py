@@ -63,6 +63,7 @@ class Claim:
         names: The names of those tasks by number.
         seen: The highest task number that this process has looked at.
         suspects: Whether a suspect may be among them; a process runs one at a time.
+        no_suspect_before: The time at which the next one may start.
     """
 
     owner: str
@@ -71,6 +72,7 @@ class Claim:
     names: Mapping[int, str]
     seen: int
     suspects: bool = True
+    no_suspect_before: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +180,12 @@ class Jobs:
             text = json.dumps(tasks)
             asked = {"owner": claim.owner, "now": claim.now, "tasks": text}
             taken: list[sqlite3.Row] = []
-            if suspects and limit:
+            if suspects and limit and claim.no_suspect_before <= claim.now:
                 taken = connection.execute(QUERIES["claim_suspect"], asked).fetchall()
                 suspects = not taken
             if suspects and limit:
-                wake_at.append(connection.execute(QUERIES["next_suspect"], asked).fetchone()[0])
+                due_at = connection.execute(QUERIES["next_suspect"], asked).fetchone()[0]
+                wake_at.append(due_at and max(due_at, claim.no_suspect_before))
             rest = asked | {"limit": limit - len(taken)}
             taken += connection.execute(QUERIES["claim"], rest).fetchall()
             jobs.extend(taken)

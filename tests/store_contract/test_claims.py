@@ -158,6 +158,15 @@ async def test_a_suspect_that_is_due_later_is_waited_for(store: Store) -> None:
     assert (await claim(store, suspects=False)).wake_at is None
 
 
+async def test_a_suspect_that_may_not_start_yet_is_waited_for(store: Store) -> None:
+    await store.insert([new_job(1)])
+    await make_suspects(store, 1)
+    names = await store.read.task_names()
+    asked = Claim(ME, NOW, [(list(names), 10)], names, max(names), no_suspect_before=NOW + 1)
+    result = await store.claim(asked)
+    assert (result.jobs, result.wake_at) == ([], NOW + 1)
+
+
 async def test_a_suspect_counts_against_the_limit(store: Store) -> None:
     await store.insert([new_job(n) for n in range(4)])
     await make_suspects(store, 3)

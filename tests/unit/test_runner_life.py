@@ -339,7 +339,6 @@ async def test_nothing_is_left_running_after_closing(file: str) -> None:
 
 async def test_an_idle_runner_asks_nothing_of_its_store(at: Timed) -> None:
     await (await at.runner.enqueue(tasks.note)).result()
-    await at.runner.counts()
     session = at.runner._running("test")
     before = session.store.writer.commits
     for _ in range(20):

@@ -173,6 +173,26 @@ async def test_innocents_run_beside_a_suspect(at: Shop) -> None:
     block.go_on.set()
 
 
+async def test_after_a_death_suspects_rest_while_innocents_run(at: Shop) -> None:
+    block = Blocking()
+    at.add(block)
+    await at.insert(5, args=named("innocent"))
+    await suspects(at, 1)
+    at.worker.suspects.rest()
+    at.open()
+    await at.quiet()
+    assert block.started == ["innocent"]
+    at.clock.advance(0.5)
+    at.worker.suspects.rest()
+    at.clock.advance(0.75)
+    await at.quiet()
+    assert block.started == ["innocent"]
+    at.clock.advance(0.5)
+    await at.quiet()
+    assert block.started == ["innocent", ""]
+    block.go_on.set()
+
+
 # The end.
 
 

@@ -47,8 +47,9 @@ class Suspects:
 
     @property
     def next_start(self) -> float:
-        """The wall clock at which the next one may start, as far as it depends on deaths."""
-        return self._clock.now() + max(0.0, self._rests_until - self._clock.monotonic())
+        """The wall clock at which the next one may start, or 0 when that is now."""
+        rest = self._rests_until - self._clock.monotonic()
+        return self._clock.now() + rest if rest > 0 else 0.0
 
     def rest(self) -> None:
         """A process has died, or this one has just begun: none starts for a while."""

@@ -1,0 +1,43 @@
+"""Suspects: one at a time, and none right after a death.
+
+What lives here: when the next one may start. What does not: claiming it, which the worker's tests
+show.
+"""
+
+from __future__ import annotations
+
+from embedded_tasks.suspects import Suspects
+from tests.support.clock import FakeClock
+
+
+class PassingClock(FakeClock):
+    """A clock that goes on while it is read, as real ones do."""
+
+    def now(self) -> float:
+        self.advance(1e-6)
+        return super().now()
+
+
+def test_a_suspect_may_start_a_second_after_the_last_death_and_not_before() -> None:
+    clock = PassingClock()
+    suspects = Suspects(clock, lambda job_id: None, lambda: None)
+    assert suspects.next_start == 0
+    suspects.rest()
+    clock.advance(0.9)
+    assert suspects.next_start > clock.now()
+    clock.advance(0.2)
+    assert suspects.next_start <= clock.now()
+    suspects.rest()
+    assert suspects.next_start > clock.now()
+
+
+def test_when_the_suspect_has_ended_the_next_one_may_start() -> None:
+    told: list[str] = []
+    suspects = Suspects(FakeClock(), told.append, lambda: told.append("next"))
+    suspects.started("one")
+    assert not suspects.none_runs
+    suspects.ended("another")
+    assert not suspects.none_runs
+    suspects.ended("one")
+    assert suspects.none_runs
+    assert told == ["next"]

@@ -35,9 +35,9 @@ def test_when_the_suspect_has_ended_the_next_one_may_start() -> None:
     told: list[str] = []
     suspects = Suspects(FakeClock(), told.append, lambda: told.append("next"))
     suspects.started("one")
-    assert not suspects.none_runs
-    suspects.ended("another")
-    assert not suspects.none_runs
-    suspects.ended("one")
-    assert suspects.none_runs
+    runs = [suspects.none_runs]
+    for job_id in ("another", "one"):
+        suspects.ended(job_id)
+        runs.append(suspects.none_runs)
+    assert runs == [False, False, True]
     assert told == ["next"]

@@ -41,10 +41,11 @@ class TaskOptions(TypedDict, total=False):
 
 
 class JobOptions(TaskOptions, total=False):
-    """What `options(...)` takes: all of `TaskOptions`, and when the job is due."""
+    """What `options(...)` takes: all of `TaskOptions`, when it is due, and whose it is."""
 
     delay: Duration
     run_at: datetime
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,33 @@ actions.
 from __future__ import annotations
 
 import threading
-from contextvars import Context
+from collections.abc import Mapping
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, Protocol
 
-__all__ = ["JobCancelled", "JobContext", "Original"]
+from embedded_tasks.job import ClaimedJob
+
+__all__ = ["RUNNING_JOB", "JobCancelled", "JobContext", "NotesPort", "Original"]
+
+RUNNING_JOB: Final[ContextVar[ClaimedJob | None]] = ContextVar("embedded_tasks_job", default=None)
+"""The job whose code this is, in the function itself and in all that it starts."""
+
+
+class NotesPort(Protocol):
+    """Where a job's progress and log lines go; may be called from any thread."""
+
+    def progress(
+        self, job_id: str, attempt: int, done: float, total: float | None, message: str | None
+    ) -> None:
+        """Take a job's progress."""
+        ...
+
+    def log(
+        self, job_id: str, attempt: int, level: str, text: str, fields: Mapping[str, object]
+    ) -> None:
+        """Take a line of a job's log."""
+        ...
 
 
 class JobCancelled(Exception):
@@ -51,6 +73,39 @@ class JobContext:
     queue: str = "default"
     request_id: str | None = None
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
+    _notes: NotesPort | None = field(default=None, repr=False)
+
+    def progress(
+        self, done: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Tell how far the job has come; from the loop, a thread or a child process alike.
+
+        Cheap: at most two writes a second, whatever is told in between, and the last one is kept.
+
+        Args:
+            done: How much is done.
+            total: Of how much, if that is known.
+            message: In words; the first 500 characters are kept.
+
+        Example:
+            `ctx.progress(400, 1000, "rows")`
+        """
+        if self._notes is not None:
+            self._notes.progress(self.job_id, self.attempt, done, total, message)
+
+    def log(self, text: str, *, level: str = "info", **fields: object) -> None:
+        """Keep a line in the job's own log; the newest 64 KiB of each job are kept.
+
+        Args:
+            text: What to say.
+            level: Such as "info" (default) or "warning".
+            fields: Named values. What is named like a secret is masked where it is shown.
+
+        Example:
+            `ctx.log("sent", receiver=address)`
+        """
+        if self._notes is not None:
+            self._notes.log(self.job_id, self.attempt, level, text, fields)
 
     @property
     def stopping(self) -> bool:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
 from embedded_tasks.clock import Duration, seconds
-from embedded_tasks.job import AttemptRecord, JobRecord, ShownState
+from embedded_tasks.job import AttemptRecord, JobRecord, Progress, ShownState
 
 __all__ = ["CancelAnswer", "Job", "JobPort"]
 
@@ -97,6 +97,11 @@ class Job(Generic[R]):
     def attempts(self) -> tuple[AttemptRecord, ...]:
         """The attempts that have ended."""
         return () if self._record is None else self._record.attempts
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far it has come, if it has said so."""
+        return None if self._record is None else self._record.progress
 
     @property
     def due_at(self) -> datetime | None:

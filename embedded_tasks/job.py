@@ -30,6 +30,7 @@ __all__ = [
     "NewJob",
     "Outcome",
     "RetryLater",
+    "Progress",
     "Settlement",
     "ShownState",
     "Snoozed",
@@ -294,6 +295,32 @@ class JobRecord:
     priority: int
     args: str | None
     attempt: int
+@dataclass(slots=True, frozen=True)
+class Progress:
+    """How far a job has come, as it said last.
+
+    Args:
+        done: How much is done.
+        total: Of how much; None where that is not known.
+        message: In words.
+        at: When it said so, in seconds since 1970.
+        attempt: In which attempt.
+    """
+
+    done: float
+    total: float | None = None
+    message: str | None = None
+    at: float = 0.0
+    attempt: int = 0
+
+    @property
+    def share(self) -> float | None:
+        """How much is done, from 0 to 1; None where the total is not known."""
+        if self.total is None or self.total <= 0:
+            return None
+        return min(max(self.done / self.total, 0.0), 1.0)
+
+
     failures: int
     crashes: int
     snoozes: int
@@ -313,3 +340,17 @@ class JobRecord:
     options: str | None
     held_for: str | None
     attempts: tuple[AttemptRecord, ...] = field(default=())
+    version: int = 1
+    """The version of the task that the arguments are for."""
+    belongs_to: str | None = None
+    """Whom it belongs to: the `owner` of its options."""
+    progress: Progress | None = None
+    group: str | None = None
+    """The error group of its latest failure."""
+
+    @property
+    def revision(self) -> str:
+        """A text that changes whenever the job does; for an ETag."""
+        parts = (self.state, self.attempt, self.failures, self.due_at, self.cancel_requested)
+        progress = self.progress and (self.progress.at, self.progress.done)
+        return "-".join(str(part) for part in (*parts, self.finished_at, progress))

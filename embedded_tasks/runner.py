@@ -21,6 +21,7 @@ from anyio.from_thread import start_blocking_portal
 from embedded_tasks.clock import Clock, SystemClock
 from embedded_tasks.codec import Codec
 from embedded_tasks.config import JobOptions, Policy, TaskOptions
+from embedded_tasks.control import Control
 from embedded_tasks.enqueue import Draft, Drafting, Origin, Reserved
 from embedded_tasks.enqueuer import Enqueuer
 from embedded_tasks.errors import (
@@ -39,6 +40,7 @@ from embedded_tasks.parts import Parts
 from embedded_tasks.place import Place
 from embedded_tasks.processes import Kind
 from embedded_tasks.references import References
+from embedded_tasks.reports import Reports
 from embedded_tasks.results import result_of
 from embedded_tasks.session import Session
 from embedded_tasks.settings import RunnerOptions, Settings
@@ -77,6 +79,8 @@ class Runner(Enqueuer):
         self._life = Lifecycle(self._make_session)
         self._place = Place(self.settings.path)
         self.non_durable: int = 0
+        self.control: Control = Control(self._running, self._clock)
+        self.reports: Reports = Reports(self._running, self._clock)
         self._opened: list[AsyncExitStack] = []
         self._opened_in_thread: list[ExitStack] = []
 

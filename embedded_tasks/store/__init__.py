@@ -5,8 +5,9 @@ Called by the actions and services; it knows nothing of tasks, processes or HTTP
 
 from __future__ import annotations
 
+from embedded_tasks.store.filters import JobFilter
 from embedded_tasks.store.operations import Claim, ClaimResult, Recovery
-from embedded_tasks.store.reader import COUNT_CAP, JobFilter, OwnedJob, ProcessRecord
+from embedded_tasks.store.reader import COUNT_CAP, OwnedJob, ProcessRecord
 from embedded_tasks.store.store import Store, StoreSettings
 
 __all__ = [

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from embedded_tasks.errors import ConfigurationError
+from embedded_tasks.errors import StoreFormatError
 from embedded_tasks.job import (
     AttemptError,
     AttemptRecord,
@@ -22,10 +22,11 @@ from embedded_tasks.job import (
     ShownState,
     shown_state,
 )
-from embedded_tasks.store.connection import Connection, translated
+from embedded_tasks.store.connection import Connection, is_undecodable, translated
+from embedded_tasks.store.filters import JobFilter
 from embedded_tasks.store.queries import QUERIES
 
-__all__ = ["COUNT_CAP", "JobFilter", "OwnedJob", "ProcessRecord", "Reader"]
+__all__ = ["COUNT_CAP", "OwnedJob", "ProcessRecord", "Reader"]
 
 COUNT_CAP = 10_000
 """Counting stops here; a larger number is shown as this one with a plus."""
@@ -34,35 +35,6 @@ _ABOVE_ALL = 2**63 - 1
 _NEWEST = 10_000
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs are listed; None means any.
-
-    Args:
-        state: A state as people see it, such as "failed" or "retrying".
-        task: A task's name.
-        queue: A queue's name.
-        before: The key of a job; only older ones are listed.
-        limit: How many at most (default 50).
-
-    Raises:
-        ConfigurationError: There is no such state.
-    """
-
-    state: ShownState | str | None = None
-    task: str | None = None
-    queue: str | None = None
-    before: int | None = None
-    limit: int = 50
-
-    def __post_init__(self) -> None:
-        known = [state.value for state in ShownState]
-        if self.state is not None and self.state not in known:
-            raise ConfigurationError(
-                f"JobFilter(state={self.state!r}): expected one of {', '.join(known)}."
-            )
 
 
 @dataclass(frozen=True, slots=True)

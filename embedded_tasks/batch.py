@@ -16,7 +16,6 @@ import fastapi
 import structlog
 from starlette.background import BackgroundTask as StarletteTask, BackgroundTasks as StarletteTasks
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from embedded_tasks.background import BackgroundTask, BackgroundTasks, attach
@@ -388,8 +387,17 @@ def _ready(jobs: Sequence[Reserved]) -> list[Reserved]:
 
 
 def _origin(scope: MutableMapping[str, Any]) -> Origin:
-    headers = HTTPConnection(scope).headers
-    request_id = Origin.current().request_id or headers.get("x-request-id")
-    traceparent = headers.get("traceparent")
+    request_id = Origin.current().request_id or _header(scope, b"x-request-id")
+    traceparent = _header(scope, b"traceparent")
     # Both may come from anybody, and go into rows and logs.
-    return Origin(*(text and text[:_LONGEST_ID] for text in (request_id, traceparent)))
+    return Origin(
+        request_id and request_id[:_LONGEST_ID], traceparent and traceparent[:_LONGEST_ID]
+    )
+
+
+def _header(scope: MutableMapping[str, Any], wanted: bytes) -> str | None:
+    # Starlette's `Headers` builds a list of its own at each request.
+    for name, value in scope["headers"]:
+        if name == wanted:
+            return str(value, "latin-1")
+    return None

@@ -24,8 +24,12 @@ from embedded_tasks.ids import IdMaker
 from embedded_tasks.job import ClaimedJob, JobState, NewJob
 from embedded_tasks.store import Store
 from embedded_tasks.task import Catalogue, Task
+from embedded_tasks.versions import split_name
 
 __all__ = ["Draft", "Drafting", "FrontDoor", "Origin", "Reserved", "SlotPort"]
+
+
+_UNCHANGING = frozenset({bool, bytes, float, int, str, type(None)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Draft:
     options: JobOptions
     options_text: str | None = None
     """What of the options is stored with the job, for its attempts."""
+    text: str | None = None
+    """The arguments as text, where nothing in them can change any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,12 @@ class Drafting:
         Raises:
             NotDurableError: One of them cannot be stored.
         """
-        return self._codec.encode_arguments(draft.args, draft.kwargs, draft.task.name)
+        if draft.text is not None:
+            return draft.text
+        text = self._codec.encode_arguments(draft.args, draft.kwargs, draft.task.name)
+        if _UNCHANGING.issuperset(map(type, (*draft.args, *draft.kwargs.values()))):
+            draft.text = text
+        return text
 
     def new_job(self, draft: Draft, origin: Origin) -> NewJob:
         """Return the job to insert, queued, with no owner.
@@ -150,7 +161,7 @@ class Drafting:
         start_by, finish_by = (None if limit is None else due_at + limit for limit in within)
         return NewJob(
             id=draft.id,
-            task=draft.task.name,
+            task=draft.task.stored_name,
             args=self.encode(draft),
             due_at=due_at,
             created_at=now,
@@ -287,9 +298,10 @@ def _owned(
 
 
 def _claimed(job: NewJob) -> ClaimedJob:
+    task, version = split_name(job.task)
     return ClaimedJob(
         id=job.id,
-        task=job.task,
+        task=task,
         attempt=1,
         args=job.args,
         options=job.options,
@@ -300,4 +312,5 @@ def _claimed(job: NewJob) -> ClaimedJob:
         traceparent=job.traceparent,
         leads=job.leads,
         on_crash=job.on_crash,
+        version=version,
     )

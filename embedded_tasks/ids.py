@@ -7,10 +7,12 @@ can make their own. Given to the front door by the runner.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from uuid import UUID
+from collections.abc import Callable, Iterator
+from struct import iter_unpack
 
 __all__ = ["IdMaker", "uuid7_maker"]
+
+_POOL = 256
 
 IdMaker = Callable[[], str]
 """Returns a fresh id at each call."""
@@ -25,15 +27,25 @@ def uuid7_maker(
         now: The wall clock, in seconds.
         random_bytes: Where the random part comes from.
     """
-    last = 0
+    last, pid = 0, os.getpid()
+    tails: Iterator[tuple[int]] = iter(())
 
     def make() -> str:
-        nonlocal last
+        nonlocal last, pid, tails
+        if pid != os.getpid():
+            # A forked child takes random bytes of its own.
+            pid, tails = os.getpid(), iter(())
+        while (found := next(tails, None)) is None:
+            # One system call for many ids; threads that meet here do no harm.
+            tails = iter_unpack(">Q", random_bytes(8 * _POOL))
         # 48 bits of milliseconds and 12 bits below them; a clock that stands or jumps back counts.
         moment = max(int(now() * 1000 * 4096), last + 1)
         last = moment
-        tail = int.from_bytes(random_bytes(8)) & 0x3FFF_FFFF_FFFF_FFFF
+        tail = found[0] & 0x3FFF_FFFF_FFFF_FFFF
         milliseconds, below = moment >> 12, moment & 0xFFF
-        return str(UUID(int=milliseconds << 80 | 0x7000 << 64 | below << 64 | 0x8 << 60 | tail))
+        number = milliseconds << 80 | 0x7000 << 64 | below << 64 | 0x8 << 60 | tail
+        # What `str(UUID(int=number))` gives, at a third of its price.
+        text = f"{number:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     return make

@@ -11,11 +11,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
-from uuid import UUID
 
 from embedded_tasks.attempt import Attempt, Ports, Stop
 from embedded_tasks.context import Original
-from embedded_tasks.job import ClaimedJob, Interrupted, Outcome, RetryLater
+from embedded_tasks.job import ClaimedJob, Interrupted, LoopBlock, Outcome, RetryLater
 from embedded_tasks.processes import INTERRUPTED, TIMED_OUT
 
 __all__ = ["FirstEnd", "Marks", "Running", "RunningHooks"]
@@ -38,6 +37,10 @@ class Marks(Protocol):
         ...
 
 
+def _nobody() -> None:
+    """Nobody is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunningHooks:
     """Who is told.
@@ -45,10 +48,12 @@ class RunningHooks:
     Args:
         ended: Gets each attempt with its outcome and its mark, to be settled.
         stuck: Gets each attempt whose function goes on although it was given up.
+        started: Called when an attempt is about to start.
     """
 
     ended: Callable[[Attempt, Outcome, int | None], None]
     stuck: Callable[[Attempt], None]
+    started: Callable[[], None] = _nobody
 
 
 @dataclass(slots=True)
@@ -108,10 +113,11 @@ class Running:
         Raises:
             StoreUnavailableError: It could not be written down, so it was not started.
         """
-        mark = self._marks.mark(UUID(job.id).bytes, job.attempt)
+        mark = self._marks.mark(bytes.fromhex(job.id.replace("-", "")), job.attempt)
         first = asyncio.get_running_loop().create_future() if watched else None
         attempt = Attempt(job, self._ports, original, self._ended, self._returned_late)
         self._running[job.id] = _Entry(attempt, mark, is_async, freed, first)
+        self._hooks.started()
         number, reason = self._cancelled.pop(job.id, (0, ""))
         if number == job.attempt:
             attempt.stop(Stop.CANCELLED, reason)
@@ -138,6 +144,14 @@ class Running:
             return None
         entry.attempt.stop(Stop.CANCELLED, reason)
         return entry.attempt.interruptible
+
+    def blocked(self, job: ClaimedJob, block: LoopBlock) -> None:
+        """Keep with an attempt that it blocked the loop; of several times the longest."""
+        entry = self._running.get(job.id)
+        if entry is not None and entry.attempt.job is job:
+            before = entry.attempt.block
+            if before is None or before.seconds < block.seconds:
+                entry.attempt.block = block
 
     def _ended(self, attempt: Attempt, outcome: Outcome) -> None:
         entry = self._running.pop(attempt.job.id)

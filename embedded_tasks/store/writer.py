@@ -14,14 +14,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from embedded_tasks.errors import StoreFormatError, StoreUnavailableError
+import structlog
+
+from embedded_tasks.errors import StoreError, StoreFormatError, StoreUnavailableError
 from embedded_tasks.store.checkpoint import Checkpointer
-from embedded_tasks.store.connection import Connection, translated
+from embedded_tasks.store.connection import Connection, is_undecodable, translated
+from embedded_tasks.store.identity import FileIdentity
 
 __all__ = ["Apply", "Operation", "WriteLock", "Writer"]
 
+_log = structlog.get_logger("embedded_tasks")
+
 _MAX_ROWS = 1_000
 _MAX_BYTES = 4 * 1024 * 1024
+_BLOCKED_PAUSE = 5.0
 
 Apply = Callable[[sqlite3.Connection, list[Any]], Any]
 
@@ -63,7 +69,7 @@ class Writer:
         connection: The write connection, open.
         lock: Held around each transaction and checkpoint, across processes.
         checkpointer: Decides when the WAL is copied back.
-        path: The file, for messages.
+        identity: Tells whether the file is still at its path.
         on_rollback: Called in the connection's thread when a transaction was undone.
     """
 
@@ -72,19 +78,28 @@ class Writer:
         connection: Connection,
         lock: WriteLock,
         checkpointer: Checkpointer,
-        path: str,
+        identity: FileIdentity,
         on_rollback: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._lock = lock
-        self._checkpointer = checkpointer
-        self._path = path
+        self.checkpointer = checkpointer
+        self._identity = identity
+        self._path = identity.path
         self._on_rollback = on_rollback
         self._pending: deque[Operation] = deque()
         self._wake = asyncio.Event()
         self._closing = False
+        self._deadlines = _Deadlines()
+        self._commit_began: float | None = None
+        self._has_lock = False
+        self._later: asyncio.TimerHandle | None = None
         self.commits: int = 0
         self.last_error: str | None = None
+        self.refusal: StoreError | None = None
+        """Why nothing is written any more: the file is damaged, or not for this runner."""
+        self.on_slow: Callable[[], None] = _do_nothing
+        """Called when somebody was told that a commit took too long."""
 
     async def submit(self, operation: Operation, wait: float | None = None) -> Any:
         """Return the operation's result once it is committed and synced.
@@ -103,22 +118,20 @@ class Writer:
         future = operation.future = loop.create_future()
         self._pending.append(operation)
         self._wake.set()
-        # Half of what `asyncio.timeout` costs, at every enqueue.
-        timer = None if wait is None else loop.call_later(wait, _too_late, future)
+        if wait is not None:
+            self._deadlines.add(future, loop.time() + wait)
         try:
             return await future
         except TimeoutError:
             self._give_up(operation, future)
+            self.on_slow()
             raise StoreUnavailableError(
-                f"{self._path} did not commit within {wait:g} s. The jobs were taken back, or will "
-                "be as soon as the commit that is under way has ended."
+                f"{self._path} did not commit within {wait:g} s. {self.stalled(0.0) or ''} The jobs "
+                "were taken back, or will be as soon as the commit that is under way has ended."
             ) from None
         except asyncio.CancelledError:
             self._give_up(operation, future)
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
 
     def _give_up(self, operation: Operation, future: asyncio.Future[Any]) -> None:
         """Nobody waits for this operation any more: leave it out, or undo it once it is written."""
@@ -126,6 +139,27 @@ class Writer:
         if operation.undo and future.done() and not future.cancelled() and not future.exception():
             self._pending.append(operation.undo)
             self._wake.set()
+
+    def stalled(self, longer_than: float) -> str | None:
+        """Return what the commit under way waits for, if it takes longer than so many seconds."""
+        began = self._commit_began
+        if began is None:
+            return None
+        taken = asyncio.get_running_loop().time() - began
+        if taken < longer_than:
+            return None
+        if self._has_lock:
+            return f"The disk, or SQLite's own lock, keeps a commit waiting since {taken:.1f} s."
+        return f"Another process holds the writers' lock; this one waits since {taken:.1f} s."
+
+    @property
+    def waits_for_lock(self) -> bool:
+        """Whether the commit under way waits for another process."""
+        return self._commit_began is not None and not self._has_lock
+
+    def refuse(self, error: StoreError) -> None:
+        """Write nothing any more."""
+        self.refusal = error
 
     async def run(self) -> None:
         """Commit what waits until `close` is called and nothing waits any more."""
@@ -143,6 +177,8 @@ class Writer:
         """Refuse new operations and let `run` return when the last one is written."""
         self._closing = True
         self._wake.set()
+        if self._later is not None:
+            self._later.cancel()
 
     def _take(self) -> list[Operation]:
         batch: list[Operation] = []
@@ -158,24 +194,54 @@ class Writer:
 
     async def _commit(self, batch: list[Operation]) -> None:
         outcomes: Sequence[Any]
+        self._commit_began = asyncio.get_running_loop().time()
+        failed_before = self.last_error
         try:
             outcomes = await self._connection.run(partial(self._together, batch))
         except Exception as error:  # noqa: BLE001  # told to whom it concerns
             outcomes = await self._after_failure(batch, error)
+        self._commit_began = None
         self.commits += 1
+        self._tell_of_change(failed_before)
+        if self.checkpointer.blocked:
+            self._checkpoint_later()
         for operation, outcome in zip(batch, outcomes, strict=True):
             self._answer(operation, outcome)
+        self._deadlines.look()
 
     async def _after_failure(self, batch: list[Operation], error: Exception) -> Sequence[Any]:
         """A row that is refused costs only its own operation; a full disk concerns them all."""
+        if is_undecodable(error):
+            # A row with damaged text: whoever reads it is told, and the others go on.
+            self._connection.read_leniently()
         failure = self._translated(error)
         if isinstance(failure, StoreUnavailableError | StoreFormatError) or len(batch) == 1:
             self.last_error = str(failure)
+            if isinstance(failure, StoreFormatError):
+                self.refuse(failure)
             return [failure] * len(batch)
         try:
             return await self._connection.run(partial(self._one_by_one, batch))
         except Exception as second:  # noqa: BLE001  # as above
             return [self._translated(second)] * len(batch)
+
+    def _tell_of_change(self, failed_before: str | None) -> None:
+        if self.last_error is not None and failed_before is None:
+            _log.error("store.write_failed", error=self.last_error)
+        elif self.last_error is None and failed_before is not None:
+            _log.warning("store.writes_again", file=self._path)
+
+    def _checkpoint_later(self) -> None:
+        """A reader is in the way of a large WAL: look again, even if nothing is written then."""
+        if self._later is None and not self._closing and self.checkpointer.is_large():
+            loop = asyncio.get_running_loop()
+            self._later = loop.call_later(_BLOCKED_PAUSE, self._checkpoint_now)
+
+    def _checkpoint_now(self) -> None:
+        self._later = None
+        self.checkpointer.soon()
+        self._pending.append(Operation(_write_nothing, []))
+        self._wake.set()
 
     def _translated(self, error: Exception) -> Exception:
         return translated(error, self._path) if isinstance(error, sqlite3.Error) else error
@@ -230,24 +296,80 @@ class Writer:
     def _transaction(
         self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], list[Any]]
     ) -> list[Any]:
+        if self.refusal is not None:
+            raise self.refusal
+        self._has_lock = False
         self._lock.acquire()
+        self._has_lock = True
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                results = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                self._on_rollback()
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            self._checkpointer.after_commit(connection)
-            self.last_error = None
-            return results
+            return self._locked_transaction(connection, work)
         finally:
             self._lock.release()
 
+    def _locked_transaction(
+        self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], list[Any]]
+    ) -> list[Any]:
+        # Before: what is written beside another file would damage it. After: nobody is told of a
+        # job in a file that has no name.
+        self._identity.check()
+        self._identity.check_size()
+        changes = connection.total_changes
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            results = work(connection)
+            connection.execute("COMMIT")
+            self._identity.check()
+        except BaseException as error:
+            self._on_rollback()
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+                # There may be room in the file, and then the WAL begins anew.
+                self.checkpointer.checkpoint(connection)
+            raise
+        self.checkpointer.after_commit(connection)
+        if connection.total_changes != changes:
+            # Only what reached the disk shows that it can be written again.
+            self.last_error = None
+        return results
 
-def _too_late(future: asyncio.Future[Any]) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError())
+
+def _do_nothing() -> None:
+    """Nobody asked to be told."""
+
+
+def _write_nothing(_connection: sqlite3.Connection, _rows: list[Any]) -> None:
+    """An operation for the sake of the checkpoint after it."""
+
+
+class _Deadlines:
+    """One timer for all who wait equally long; a timer for each costs more than the rest of it."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, future: asyncio.Future[Any], when: float) -> None:
+        """Fail a future that is not done by this time of the loop's clock."""
+        self._waiting.append((when, future))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(when, self._over)
+
+    def look(self) -> None:
+        """Forget those that are done; with none left there is no timer."""
+        while self._waiting and self._waiting[0][1].done():
+            self._waiting.popleft()
+        if not self._waiting and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _over(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        while self._waiting and self._waiting[0][0] <= loop.time():
+            _, future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(TimeoutError())
+        self.look()
+        if self._waiting:
+            self._timer = loop.call_at(self._waiting[0][0], self._over)

@@ -79,6 +79,9 @@ class StoreSettings:
         if self.path != ":memory:":
             pragmas["journal_mode"] = self.journal_mode
         pragmas["synchronous"] = self.synchronous
+        if self.journal_mode == "DELETE" and self.synchronous == "FULL":
+            # There a commit is the removal of the journal, and only EXTRA syncs the removal.
+            pragmas["synchronous"] = "EXTRA"
         pragmas["wal_autocheckpoint"] = 0
         if sys.platform == "darwin":
             # There, fsync alone leaves the data in the drive's cache.

@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from embedded_tasks.background import BackgroundTask, BackgroundTasks, attach
 from embedded_tasks.config import JobOptions
-from embedded_tasks.enqueue import Draft, Origin, Reserved
+from embedded_tasks.enqueue import Draft, Reserved
 from embedded_tasks.errors import (
     ConfigurationError,
     NotDurableError,
@@ -30,6 +30,7 @@ from embedded_tasks.errors import (
 from embedded_tasks.handle import Job
 from embedded_tasks.nondurable import NonDurable
 from embedded_tasks.references import refuse_call
+from embedded_tasks.request_ids import origin_of
 from embedded_tasks.runner import Runner
 from embedded_tasks.settings import always_decodes, in_test_mode
 
@@ -37,7 +38,6 @@ __all__ = ["DurableTask", "RequestBatch"]
 
 _log = structlog.get_logger("embedded_tasks")
 
-_LONGEST_ID = 200
 # What Starlette and FastAPI make themselves; below them is anybody's code, called as it is.
 _PLAIN_LISTS = (StarletteTasks, fastapi.BackgroundTasks, BackgroundTasks)
 _PLAIN = (StarletteTask, BackgroundTask)
@@ -226,7 +226,7 @@ class RequestBatch:
         drafts = [(task.draft, contextvars.copy_context()) for task in new]
         # The response must not leave before the commit, whatever is cancelled meanwhile.
         with anyio.CancelScope(shield=True):
-            reserved = await self._runner.reserve(drafts, _origin(self._scope))
+            reserved = await self._runner.reserve(drafts, origin_of(self._scope))
             by_id = {item.job.id: item for item in reserved}
             for task in new:
                 task.stored = True
@@ -384,20 +384,3 @@ def _ready(jobs: Sequence[Reserved]) -> list[Reserved]:
     if not always_decodes():
         return list(jobs)
     return [Reserved(item.job, item.is_async, None, item.begun) for item in jobs]
-
-
-def _origin(scope: MutableMapping[str, Any]) -> Origin:
-    request_id = Origin.current().request_id or _header(scope, b"x-request-id")
-    traceparent = _header(scope, b"traceparent")
-    # Both may come from anybody, and go into rows and logs.
-    return Origin(
-        request_id and request_id[:_LONGEST_ID], traceparent and traceparent[:_LONGEST_ID]
-    )
-
-
-def _header(scope: MutableMapping[str, Any], wanted: bytes) -> str | None:
-    # Starlette's `Headers` builds a list of its own at each request.
-    for name, value in scope["headers"]:
-        if name == wanted:
-            return str(value, "latin-1")
-    return None

@@ -99,6 +99,11 @@ class Runner(Enqueuer):
         """Return whether the runner runs on the event loop that this is called on."""
         return self._life.on_this_loop()
 
+    @property
+    def stopping(self) -> asyncio.Event:
+        """Set when the process is told to end, or the work here ends; long answers end then."""
+        return self._running("stopping").signals.told
+
     @asynccontextmanager
     async def open(self, *, run_jobs: bool = False, start_work: bool = True) -> AsyncIterator[Self]:
         """Run for the length of an `async with` block.

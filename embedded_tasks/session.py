@@ -86,7 +86,7 @@ class Session:
         self._path = path
         self._folder = folder
         self._stack = AsyncExitStack()
-        self._signals = ShutdownSignals(self._drain)
+        self.signals: ShutdownSignals = ShutdownSignals(self._drain)
         self.supervisor: Supervisor = Supervisor(parts.clock)
         self.overflow: Throttle = Throttle(parts.clock, _OVERFLOW_EVERY, self._tell_of_overflow)
         self.observing: Observing = Observing(
@@ -222,9 +222,9 @@ class Session:
 
     def begin_work(self) -> None:
         """Claim and attempt jobs from now on."""
+        self.signals.install()
         if self.runs_jobs and not self._works:
             self._works = True
-            self._signals.install()
             self.supervisor.loop("worker", self.worker.run)
             self.worker.suspects.rest()
             self.worker.open()
@@ -233,7 +233,7 @@ class Session:
         """Let attempts end within the grace, and give back what has not started."""
         if not self._ended:
             self._ended = True
-            self._signals.remove()
+            self.signals.remove()
             self.worker.drain()
             if self._works:
                 # First what a claim that is under way brings.

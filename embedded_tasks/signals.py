@@ -30,11 +30,15 @@ class ShutdownSignals:
 
     def __init__(self, heard: Callable[[], None]) -> None:
         self._heard = heard
+        self.told: asyncio.Event = asyncio.Event()
+        """Set when the process is told to end, or the work here ends; streams end then."""
         self._before: dict[signal.Signals, Callable[[int, FrameType | None], Any]] = {}
         self._ours: dict[signal.Signals, Callable[[int, FrameType | None], Any]] = {}
 
     def install(self) -> None:
         """Put ourselves in front of the present handlers."""
+        if self._ours:
+            return
         if threading.current_thread() is not threading.main_thread():
             return
         loop = asyncio.get_running_loop()
@@ -47,17 +51,23 @@ class ShutdownSignals:
 
     def remove(self) -> None:
         """Put the handlers back, unless somebody has come after us."""
+        self.told.set()
         for number, before in self._before.items():
             if signal.getsignal(number) is self._ours[number]:
                 signal.signal(number, before)
         self._before.clear()
+        self._ours.clear()
 
     def _handler(
         self, loop: asyncio.AbstractEventLoop, before: Callable[[int, FrameType | None], Any]
     ) -> Callable[[int, FrameType | None], Any]:
         def handle(number: int, frame: FrameType | None) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._heard)
+                loop.call_soon_threadsafe(self._end)
             before(number, frame)
 
         return handle
+
+    def _end(self) -> None:
+        self.told.set()
+        self._heard()

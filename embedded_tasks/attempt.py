@@ -20,7 +20,19 @@ import structlog
 from embedded_tasks.clock import Clock, Timer
 from embedded_tasks.config import Policy
 from embedded_tasks.context import JobCancelled, JobContext, Original
-from embedded_tasks.engine import LoopCall, ThreadCall, Threads, start_on_loop
+from embedded_tasks.engine import (
+    ChildCall,
+    ChildDied,
+    Children,
+    Encoded,
+    LoopCall,
+    NotRunnable,
+    Order,
+    RemoteError,
+    ThreadCall,
+    Threads,
+    start_on_loop,
+)
 from embedded_tasks.errors import (
     EmbeddedTasksError,
     NotDurableError,
@@ -30,24 +42,28 @@ from embedded_tasks.errors import (
 from embedded_tasks.failure import describe, matches, storable
 from embedded_tasks.job import (
     CUT_OFF,
+    MAX_CRASHES,
     AttemptError,
     Cancelled,
     ClaimedJob,
+    Crashed,
     Expired,
     Failed,
     Held,
     Interrupted,
+    JobState,
     Outcome,
     RetryLater,
     Snoozed,
     Succeeded,
 )
 from embedded_tasks.retry import Retry, Snooze, delay_before_retry
-from embedded_tasks.task import Task
+from embedded_tasks.task import Task, is_async
 
 __all__ = ["Attempt", "Codec", "Ports", "Stop"]
 
 _UNDECORATED = Policy()
+_KILLED = " The function ignored it, and its process was killed."
 
 
 class Stop(StrEnum):
@@ -84,8 +100,9 @@ class Ports:
     clock: Clock
     rng: Random
     threads: Threads
+    children: Children
     patience: float
-    """Seconds that an async function has to end after it was cancelled."""
+    """Seconds that an async function, or one in a child, has to end after it was told to stop."""
 
 
 class Attempt:
@@ -120,7 +137,8 @@ class Attempt:
         self._policy = _UNDECORATED
         self._stop: Stop | None = None
         self._reason = ""
-        self._call: LoopCall | ThreadCall | None = None
+        self._call: LoopCall | ThreadCall | ChildCall | None = None
+        self._stack: str | None = None
         self._timers: list[Timer] = []
         self._context = JobContext(
             job_id=job.id,
@@ -166,6 +184,9 @@ class Attempt:
         if too_late:
             self._end(Expired(too_late))
             return
+        if self._policy.run_in == "process":
+            self._start_in_child()
+            return
         if self._original is None:
             args, kwargs = ports.codec.arguments(job.args)
             problem = task.signature.problem(args, kwargs, check_types=False)
@@ -177,13 +198,23 @@ class Attempt:
             context = self._original.context
         args, kwargs = task.call_with(args, kwargs, self._context)
         context.run(self._bind_log_context)
-        self._arm(job)
-        if task.is_async:
+        self._arm_end()
+        self._arm_timeout()
+        if is_async(task.function):
             self._call = start_on_loop(task.function, args, kwargs, context, self._returned)
         else:
             self._call = ports.threads.start(
                 lambda: task.function(*args, **kwargs), context, self._returned, self._context.stop
             )
+
+    def _start_in_child(self) -> None:
+        """The child finds and decodes; the timeout counts from when it calls the function."""
+        job = self.job
+        order = Order(job.task, job.version, job.args, job.options, self._log_values())
+        self._arm_end()
+        self._call = self._ports.children.start(
+            order, self._context, self._arm_timeout, self._returned
+        )
 
     def _too_late(self) -> str:
         """Return why the job may not start any more; it may have waited for a slot of ours."""
@@ -196,17 +227,23 @@ class Attempt:
 
     def _bind_log_context(self) -> None:
         job = self.job
+        structlog.contextvars.bind_contextvars(**self._log_values())
+
+    def _log_values(self) -> dict[str, Any]:
+        job = self.job
         values: dict[str, Any] = {"job_id": job.id, "task": job.task, "attempt": job.attempt}
         if job.request_id is not None:
             values["request_id"] = job.request_id
-        structlog.contextvars.bind_contextvars(**values)
+        return values
 
-    def _arm(self, job: ClaimedJob) -> None:
-        clock = self._ports.clock
-        if self._policy.timeout is not None:
+    def _arm_timeout(self) -> None:
+        if self._policy.timeout is not None and self._outcome is None:
             self._later(self._policy.timeout, lambda: self.stop(Stop.TIMEOUT))
-        if job.finish_by is not None:
-            self._later(job.finish_by - clock.now(), lambda: self.stop(Stop.EXPIRED))
+
+    def _arm_end(self) -> None:
+        if self.job.finish_by is not None:
+            left = self.job.finish_by - self._ports.clock.now()
+            self._later(left, lambda: self.stop(Stop.EXPIRED))
 
     def _later(self, delay: float, callback: Callable[[], None]) -> None:
         self._timers.append(self._ports.clock.call_later(delay, callback))
@@ -223,7 +260,7 @@ class Attempt:
         self._stop, self._reason = stop, reason
         self._context.stop()
         if self._call is None:
-            self._end(self._stopped(None))
+            self._end(self._stopped(""))
             return
         self._call.interrupt()
         if self._call.interruptible:
@@ -233,9 +270,15 @@ class Attempt:
 
     def _abandon(self) -> None:
         """Give the slot back although the function goes on; nothing takes a slot for ever."""
-        if self._outcome is None and self._call is not None:
-            self.abandoned = True
-            self._end(self._stopped(self._call.stack()))
+        if self._outcome is not None or self._call is None:
+            return
+        killed_before, self._stack = self._stack is not None, self._call.stack()
+        if self._call.kill() and not killed_before:
+            # Its end is told in a moment; if not even that works, the slot is given back.
+            self._later(self._ports.patience, self._abandon)
+            return
+        self.abandoned = True
+        self._end(self._stopped(" The function ignores it and still runs."))
 
     def _returned(self, value: Any, error: BaseException | None) -> None:
         # The two refer to each other, and would wait for the garbage collector.
@@ -245,15 +288,17 @@ class Attempt:
             self._returned_late(self)
             return
         self.error = error
-        stopped_by_us = isinstance(error, asyncio.CancelledError | JobCancelled)
+        stopped_by_us = isinstance(error, asyncio.CancelledError | JobCancelled | ChildDied)
         if self._stop is not None and stopped_by_us:
-            self._end(self._stopped(None))
+            self._end(self._stopped(_KILLED if self._stack is not None else ""))
         elif error is None:
             self._end(self._succeeded(value))
         else:
             self._end(self._failed(error))
 
     def _succeeded(self, value: Any) -> Outcome:
+        if isinstance(value, Encoded):
+            return Succeeded(value.text, value.reason)
         try:
             return Succeeded(self._ports.codec.result(value, self.job.task))
         except NotDurableError as error:
@@ -262,6 +307,14 @@ class Attempt:
     def _failed(self, error: BaseException) -> Outcome:
         if isinstance(error, Snooze):
             return Snoozed(error.delay, storable(error.reason))
+        if isinstance(error, ChildDied):
+            return self._crashed(error.reason)
+        if isinstance(error, NotRunnable):
+            return Held(error.reason, error.held_for)
+        if isinstance(error, RemoteError):
+            if error.gives_up and not error.again:
+                return Failed(str(error), error.record)
+            return self._again(error.record, error.after)
         record = describe(error)
         if isinstance(error, Retry):
             return self._again(record, error.after)
@@ -290,8 +343,16 @@ class Attempt:
             return Expired("The next attempt would come after its time (finish_within).", error)
         return RetryLater(delay, error)
 
-    def _stopped(self, stack: str | None) -> Outcome:
-        note = "" if stack is None else " The function ignores it and still runs."
+    def _crashed(self, reason: str) -> Outcome:
+        """A death of the child is charged to this job alone, and asks the crash policy."""
+        error = AttemptError("ChildDied", reason)
+        on_crash, times = self.job.on_crash, self.job.crashes + 1
+        if on_crash == "retry" and times >= MAX_CRASHES:
+            on_crash, reason = "hold", f"{reason} That was the {times}th time."
+        states = {"hold": JobState.HELD, "fail": JobState.FAILED}
+        return Crashed(states.get(on_crash, JobState.QUEUED), reason, error)
+
+    def _stopped(self, note: str) -> Outcome:
         match self._stop:
             case Stop.CANCELLED:
                 return Cancelled((self._reason or "It was cancelled while it ran.") + note)
@@ -301,7 +362,7 @@ class Attempt:
                 return self._cut_off()
             case _:
                 message = f"no end after {self._policy.timeout:g} s." + note
-                error = AttemptError("TimeoutError", message, stack)
+                error = AttemptError("TimeoutError", message, self._stack)
                 if self._gives_up(TimeoutError()):
                     return Failed(f"{error.type}: {error.message}", error)
                 return self._again(error, None)

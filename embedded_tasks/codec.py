@@ -90,6 +90,8 @@ class Codec:
             stored["max_attempts"] = policy.max_attempts
         if "timeout" in options:
             stored["timeout"] = policy.timeout
+        if "run_in" in options:
+            stored["run_in"] = policy.run_in
         if "retry_on" in options:
             stored["retry_on"] = [_class_name(item) for item in policy.retry_on]
         if "give_up_on" in options:

@@ -15,10 +15,13 @@ from embedded_tasks.clock import Duration, seconds
 from embedded_tasks.errors import ConfigurationError
 from embedded_tasks.retry import Backoff, BackoffPolicy
 
-__all__ = ["JobOptions", "OnCrash", "Policy", "Retention", "TaskOptions", "check_label"]
+__all__ = ["JobOptions", "OnCrash", "Policy", "Retention", "RunIn", "TaskOptions", "check_label"]
 
 OnCrash = Literal["retry", "hold", "fail"]
 """What happens to a job whose process died while it ran."""
+
+RunIn = Literal["auto", "process"]
+"""Where a function is called: on the loop or in a thread, or in a child process."""
 
 _LONGEST_LABEL = 200
 _LIMIT_PRIORITY = 1_000_000
@@ -38,6 +41,7 @@ class TaskOptions(TypedDict, total=False):
     queue: str
     tags: Sequence[str]
     on_crash: OnCrash
+    run_in: RunIn
 
 
 class JobOptions(TaskOptions, total=False):
@@ -92,6 +96,8 @@ class Policy:
         queue: Queue name (default "default").
         tags: Free labels to find jobs by.
         on_crash: "retry" (default), "hold" or "fail" when the process died in an attempt.
+        run_in: "auto" (default): an async function on the event loop, a sync one in a thread;
+            "process": in a child process, which can be killed.
     """
 
     max_attempts: int = 1
@@ -105,6 +111,7 @@ class Policy:
     queue: str = "default"
     tags: tuple[str, ...] = ()
     on_crash: OnCrash = "retry"
+    run_in: RunIn = "auto"
 
     def with_options(self, options: TaskOptions) -> Policy:
         """Return this policy with the given options in place of its own, all checked."""
@@ -187,6 +194,12 @@ def _on_crash(name: str, value: object) -> OnCrash:
     return cast(OnCrash, value)
 
 
+def _run_in(name: str, value: object) -> RunIn:
+    if value not in get_args(RunIn):
+        raise ConfigurationError(f'{name}={value!r}: expected "auto" or "process".')
+    return cast(RunIn, value)
+
+
 _CHECKS = {
     "max_attempts": lambda name, value: _integer(name, value, 1, 1_000_000),
     "priority": lambda name, value: _integer(name, value, -_LIMIT_PRIORITY, _LIMIT_PRIORITY),
@@ -199,4 +212,5 @@ _CHECKS = {
     "queue": check_label,
     "tags": _tags,
     "on_crash": _on_crash,
+    "run_in": _run_in,
 }

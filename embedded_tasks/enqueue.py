@@ -134,6 +134,8 @@ class Drafting:
             self._due_at(options, 0.0)
             policy = policy.with_options(_policy_options(options))
             text = self._codec.options_text(options, policy)
+        if policy.run_in == "process":
+            self._catalogue.check_child_finds(task)
         return Draft(self._new_id(), task, args, kwargs, policy, options, text)
 
     def encode(self, draft: Draft) -> str:

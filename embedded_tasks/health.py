@@ -58,6 +58,11 @@ async def health_of(session: Session) -> Health:
             f"{session.running.lingering} functions ignore that they were stopped and still run. "
             "Let them look at JobContext.stopping, or restart the app."
         )
+    if session.running.slots_kept:
+        problems.append(
+            f"{session.running.slots_kept} of them keep their slots, as there are more than "
+            "max_stuck allows: fewer jobs run at once, until they end or the app is restarted."
+        )
     for process, why in session.recovered.undecided.items():
         problems.append(f"It cannot be known whether process {process} lives: {why}")
     problems += [

@@ -21,6 +21,7 @@ __all__ = [
     "AttemptRecord",
     "Cancelled",
     "ClaimedJob",
+    "Crashed",
     "Expired",
     "Failed",
     "Held",
@@ -237,7 +238,18 @@ class Held:
     held_for: str
 
 
-Outcome = Succeeded | RetryLater | Snoozed | Failed | Cancelled | Expired | Interrupted | Held
+@dataclass(slots=True, frozen=True)
+class Crashed:
+    """The child process that ran the job died, and nothing else; `state` is what follows."""
+
+    state: JobState
+    reason: str
+    error: AttemptError
+
+
+Outcome = (
+    Succeeded | RetryLater | Snoozed | Failed | Cancelled | Expired | Interrupted | Held | Crashed
+)
 """The value that ends an attempt."""
 
 

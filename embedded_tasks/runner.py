@@ -23,6 +23,7 @@ from embedded_tasks.codec import Codec
 from embedded_tasks.config import JobOptions, Policy, TaskOptions
 from embedded_tasks.control import Control
 from embedded_tasks.enqueue import Draft, Drafting, Origin, Reserved
+from embedded_tasks.engine import in_child
 from embedded_tasks.enqueuer import Enqueuer
 from embedded_tasks.errors import (
     ConfigurationError,
@@ -171,6 +172,11 @@ class Runner(Enqueuer):
         self._opened_in_thread.pop().close()
 
     def _make_session(self, run_jobs: bool) -> Session:
+        if run_jobs and in_child():
+            raise ConfigurationError(
+                "a child process (run_in=\"process\") imported a program that opens its runner as "
+                "it is imported. Start the program below: if __name__ == \"__main__\":"
+            )
         path, folder = self._place.prepare()
         parts = Parts(
             self.settings, self._catalogue, self._codec, self._drafting, self._clock, Random()
@@ -343,7 +349,7 @@ class Runner(Enqueuer):
             can_stop = session.running.cancel(job_id, record.attempt, reason)
         else:
             session.peers.send(owner, Kind.CANCEL)
-            can_stop = self._catalogue.runs_on_loop(record.task)
+            can_stop = self._catalogue.can_be_stopped(record.task)
         return CancelAnswer.TOLD if can_stop is False else CancelAnswer.STOPPING
 
     async def retry(self, job_id: str) -> None:

@@ -64,6 +64,7 @@ class _Entry:
     freed: Callable[[ClaimedJob], None]
     first: FirstEnd | None
     postponed: Outcome | None = None
+    keeps_slot: bool = False
 
 
 class Running:
@@ -73,10 +74,15 @@ class Running:
         ports: What each attempt needs.
         marks: The process file.
         hooks: Who is told.
+        most_stuck: How many functions that go on although they were given up leave their slot to
+            others; those beyond keep it.
     """
 
-    def __init__(self, ports: Ports, marks: Marks, hooks: RunningHooks) -> None:
+    def __init__(
+        self, ports: Ports, marks: Marks, hooks: RunningHooks, most_stuck: int = 500
+    ) -> None:
         self._ports = ports
+        self._most_stuck = most_stuck
         self._marks = marks
         self._hooks = hooks
         self._running: dict[str, _Entry] = {}
@@ -91,6 +97,11 @@ class Running:
     def lingering(self) -> int:
         """How many functions go on although their attempt was given up."""
         return len(self._lingering)
+
+    @property
+    def slots_kept(self) -> int:
+        """How many slots such functions keep, as there are too many of them."""
+        return sum(entry.keeps_slot for entry in self._lingering.values())
 
     def start(
         self,
@@ -156,6 +167,7 @@ class Running:
     def _ended(self, attempt: Attempt, outcome: Outcome) -> None:
         entry = self._running.pop(attempt.job.id)
         if attempt.abandoned:
+            entry.keeps_slot = len(self._lingering) >= self._most_stuck
             self._lingering[attempt] = entry
             self._hooks.stuck(attempt)
         if attempt.abandoned and isinstance(outcome, RetryLater | Interrupted):
@@ -168,12 +180,15 @@ class Running:
         if entry.first is not None and not entry.first.done():
             entry.first.set_result((outcome, attempt.error))
         self._changed.set()
-        entry.freed(attempt.job)
+        if not entry.keeps_slot:
+            entry.freed(attempt.job)
 
     def _returned_late(self, attempt: Attempt) -> None:
         entry = self._lingering.pop(attempt, None)
         if entry is not None and entry.postponed is not None:
             self._hooks.ended(attempt, entry.postponed, entry.mark)
+        if entry is not None and entry.keeps_slot:
+            entry.freed(attempt.job)
 
     async def stop(self, grace: float) -> None:
         """Let attempts end, interrupt what can be interrupted, and mark what goes on.
@@ -184,11 +199,11 @@ class Running:
         await self._wait_for_end(grace)
         for entry in list(self._running.values()):
             entry.attempt.stop(Stop.SHUTDOWN)
-        await self._wait_for_end(self._ports.patience * 1.5, only_async=True)
+        await self._wait_for_end(self._ports.patience * 1.5, only_stoppable=True)
         for entry in (*self._running.values(), *self._lingering.values()):
             self._marks.annotate(entry.mark, INTERRUPTED)
 
-    async def _wait_for_end(self, limit: float, *, only_async: bool = False) -> None:
+    async def _wait_for_end(self, limit: float, *, only_stoppable: bool = False) -> None:
         expired = asyncio.Event()
 
         def expire() -> None:
@@ -197,7 +212,7 @@ class Running:
 
         timer = self._ports.clock.call_later(limit, expire)
         while not expired.is_set() and any(
-            entry.is_async or not only_async for entry in self._running.values()
+            entry.attempt.interruptible or not only_stoppable for entry in self._running.values()
         ):
             self._changed.clear()
             await self._changed.wait()

@@ -17,7 +17,7 @@ import structlog
 from embedded_tasks.attempt import Attempt, Ports
 from embedded_tasks.chain import Chains
 from embedded_tasks.clock import Throttle, pause
-from embedded_tasks.engine import Threads
+from embedded_tasks.engine import ChildOptions, Children, Threads
 from embedded_tasks.enqueue import FrontDoor
 from embedded_tasks.job import FINISHED, Outcome
 from embedded_tasks.known_tasks import KnownTasks
@@ -62,6 +62,7 @@ class Session:
     tasks: KnownTasks
     settler: Settler
     threads: Threads
+    children: Children
     running: Running
     worker: Worker
     chains: Chains
@@ -181,12 +182,15 @@ class Session:
         settings = parts.settings
         self.threads = Threads(asyncio.get_running_loop())
         self._stack.callback(self.threads.close)
+        self.children = Children(asyncio.get_running_loop(), parts.clock, self._child_options())
+        self._stack.push_async_callback(self.children.close)
         ports = Ports(
             find=parts.catalogue.find,
             codec=parts.codec,
             clock=parts.clock,
             rng=parts.rng,
             threads=self.threads,
+            children=self.children,
             patience=settings.cancel_patience,
         )
         self.running = Running(
@@ -200,6 +204,15 @@ class Session:
             running=self.running,
             sizes=(settings.concurrency, settings.sync_concurrency) if self.runs_jobs else (0, 0),
             hooks=WorkerHooks(self._ended_elsewhere, self.overflow),
+        )
+
+    def _child_options(self) -> ChildOptions:
+        settings = self.parts.settings
+        return ChildOptions(
+            self.parts.catalogue.known_packages,
+            settings.max_payload_bytes,
+            settings.child_memory_limit,
+            settings.child_max_jobs,
         )
 
     async def _recover_at_start(self) -> None:

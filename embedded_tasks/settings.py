@@ -7,6 +7,7 @@ What lives here: `RunnerOptions`, `Settings` and test mode. What does not: a tas
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict
@@ -19,6 +20,8 @@ from embedded_tasks.events import Observer
 __all__ = ["RunnerOptions", "Settings", "always_decodes", "in_test_mode"]
 
 _MOST_SLOTS = 10_000
+_MOST_COUNTED = 1_000_000_000
+_LEAST_MEMORY = 128 * 1024 * 1024
 
 
 class RunnerOptions(TypedDict, total=False):
@@ -30,6 +33,9 @@ class RunnerOptions(TypedDict, total=False):
     retention: Retention
     shutdown_grace: Duration
     cancel_patience: Duration
+    child_memory_limit: int | None
+    child_max_jobs: int | None
+    max_stuck: int
     store_wait: Duration
     max_payload_bytes: int
     synchronous: Literal["FULL", "NORMAL", "EXTRA", "OFF"]
@@ -49,7 +55,14 @@ class Settings:
         modules: Packages beside the app's own whose functions may be stored.
         retention: How long finished jobs are kept.
         shutdown_grace: How long running jobs may go on at shutdown (default 4).
-        cancel_patience: How long an async function may clean up after its cancellation (default 2).
+        cancel_patience: How long an async function, or one in a child process, may clean up after
+            it was told to stop (default 2); the child is killed then.
+        child_memory_limit: Bytes of memory (resident) that a child process of `run_in="process"`
+            may use until it is killed; None (default) for no limit. Linux only.
+        child_max_jobs: How many jobs a child process runs until a new one takes its place; None
+            (default) for no limit.
+        max_stuck: How many functions may go on although they were given up (default 500); those
+            beyond it keep their slot.
         store_wait: How long an enqueue waits for its commit before it fails (default 5).
         max_payload_bytes: The largest encoded arguments or result (default 1 MiB).
         synchronous: SQLite's setting; only "FULL" (default) and "EXTRA" survive a power cut.
@@ -65,6 +78,9 @@ class Settings:
     retention: Retention = Retention()
     shutdown_grace: float = 4.0
     cancel_patience: float = 2.0
+    child_memory_limit: int | None = None
+    child_max_jobs: int | None = None
+    max_stuck: int = 500
     store_wait: float = 5.0
     max_payload_bytes: int = 1024 * 1024
     synchronous: str = "FULL"
@@ -97,6 +113,9 @@ class Settings:
             retention=_retention(options.get("retention", Retention())),
             shutdown_grace=seconds(options.get("shutdown_grace", 4.0), "shutdown_grace"),
             cancel_patience=seconds(options.get("cancel_patience", 2.0), "cancel_patience"),
+            child_memory_limit=_memory_limit(options.get("child_memory_limit")),
+            child_max_jobs=_count("child_max_jobs", options.get("child_max_jobs")),
+            max_stuck=_count("max_stuck", options.get("max_stuck", 500), 0) or 0,
             store_wait=seconds(options.get("store_wait", 5.0), "store_wait"),
             max_payload_bytes=_bytes(options.get("max_payload_bytes", 1024 * 1024)),
             synchronous=_one_of(
@@ -136,6 +155,29 @@ def _path(path: str | os.PathLike[str]) -> str:
 def _slots(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_SLOTS:
         raise ConfigurationError(f"{name}={value!r}: expected an int from 0 to {_MOST_SLOTS}.")
+    return value
+
+
+def _count(name: str, value: object, low: int = 1) -> int | None:
+    if value is None and low:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= _MOST_COUNTED:
+        raise ConfigurationError(f"{name}={value!r}: expected an int from {low} to {_MOST_COUNTED}.")
+    return value
+
+
+def _memory_limit(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < _LEAST_MEMORY:
+        raise ConfigurationError(
+            f"child_memory_limit={value!r}: expected at least {_LEAST_MEMORY} bytes; Python and "
+            "this package take more than half of that."
+        )
+    if sys.platform != "linux":
+        raise ConfigurationError(
+            "child_memory_limit: only Linux tells how much memory another process uses."
+        )
     return value
 
 

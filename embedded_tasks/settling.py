@@ -17,6 +17,7 @@ from embedded_tasks.job import (
     AttemptError,
     Cancelled,
     ClaimedJob,
+    Crashed,
     Expired,
     Failed,
     Held,
@@ -40,6 +41,7 @@ EVENT_OF: Mapping[type[Outcome], EventName] = {
     Expired: EventName.EXPIRED,
     Interrupted: EventName.INTERRUPTED,
     Held: EventName.HELD,
+    Crashed: EventName.CRASHED,
 }
 """The event that tells of each outcome."""
 
@@ -64,6 +66,7 @@ class _Next:
     held_for: str | None = None
     failed: bool = False
     snoozed: bool = False
+    crashed: bool = False
     error: AttemptError | None = None
 
 
@@ -95,7 +98,9 @@ def settlement(
         held_for=after.held_for,
         failures=job.failures + after.failed,
         # A suspect that came to an end is acquitted.
-        crashes=job.crashes if job.crashes < SUSPECT_AFTER else 0,
+        crashes=job.crashes + after.crashed
+        if after.crashed or job.crashes < SUSPECT_AFTER
+        else 0,
         snoozes=job.snoozes + after.snoozed,
         error=after.error,
         finished_at=times.ended_at if finished else None,
@@ -125,5 +130,9 @@ def _next(outcome: Outcome, now: float) -> _Next:
             return _Next(JobState.EXPIRED, "expired", reason=reason, error=error)
         case Held(reason, held_for):
             return _Next(JobState.HELD, "held", reason=reason, held_for=held_for)
+        case Crashed(state, reason, error):
+            kept = "crash" if state is JobState.HELD else None
+            due_at = now if state is JobState.QUEUED else None
+            return _Next(state, "crashed", due_at, None, reason, kept, crashed=True, error=error)
         case Interrupted():
             return _Next(JobState.QUEUED, "interrupted", reason="The process was stopped.")

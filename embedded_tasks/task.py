@@ -112,8 +112,13 @@ class Task:
 
     @cached_property
     def is_async(self) -> bool:
-        """Whether the function runs on the event loop and not in a thread."""
-        return is_async(self.function)
+        """Whether the function runs on the event loop and not in a thread or a child process."""
+        return is_async(self.function) and self.policy.run_in != "process"
+
+    @cached_property
+    def can_be_stopped(self) -> bool:
+        """Whether the function ends when it is told to, or else by force."""
+        return self.is_async or self.policy.run_in == "process"
 
     @cached_property
     def signature(self) -> Signature:
@@ -146,6 +151,14 @@ class NameResolver(Protocol):
 
     def resolve(self, name: str) -> object:
         """Return what a name stands for."""
+        ...
+
+    def known(self) -> list[str]:
+        """Return the known packages."""
+        ...
+
+    def check_elsewhere(self, func: object, what: str) -> None:
+        """Refuse a function that another process would not find."""
         ...
 
     def knows(self, module_name: str) -> bool:
@@ -209,10 +222,18 @@ class Catalogue:
             found = self._by_name[name] = self._task(path or name, function)
         return found
 
-    def runs_on_loop(self, name: str) -> bool | None:
-        """Return whether a task's function is async, or None where this code does not have it."""
+    def known_packages(self) -> list[str]:
+        """Return the packages whose names are resolved, for a child process."""
+        return self._names.known()
+
+    def check_child_finds(self, task: Task) -> None:
+        """Refuse `run_in="process"` for a function that a child process would not find."""
+        self._names.check_elsewhere(task.function, f'run_in="process" for {task.name}')
+
+    def can_be_stopped(self, name: str) -> bool | None:
+        """Return whether a task's function can be stopped, or None without this task's code."""
         try:
-            return self.find(name).is_async
+            return self.find(name).can_be_stopped
         except UnknownTaskError:
             return None
 

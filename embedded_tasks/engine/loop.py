@@ -37,6 +37,10 @@ class LoopCall:
         """Cancel the call; it may clean up, and it may refuse."""
         self._task.cancel()
 
+    def kill(self) -> bool:
+        """Return that there is no way to end the call if it refuses."""
+        return False
+
     def stack(self) -> str:
         """Return where the call is now, as text, down to what it waits for."""
         frames: list[tuple[FrameType, int]] = []

@@ -43,6 +43,10 @@ class ThreadCall:
         """Tell the function to stop; nothing can make it."""
         self._stop()
 
+    def kill(self) -> bool:
+        """Return that there is no way to end the call."""
+        return False
+
     def stack(self) -> str:
         """Return where the thread is now, as text."""
         frame = sys._current_frames().get(self.ident) if self.ident is not None else None

@@ -29,6 +29,7 @@ from embedded_tasks.references.paths import (
     LostError,
     canonical,
     is_dunder,
+    lost_elsewhere,
     main_name,
     parse,
     shown,
@@ -212,6 +213,24 @@ class References:
         if len(path) == 1:
             _remember(self._resolved, name, (module_name, path[0], found))
         return found
+
+    def known(self) -> list[str]:
+        """Return the known packages, for another process; it finds the same names in them."""
+        return sorted(name for name in self._known if all(map(str.isidentifier, name.split("."))))
+
+    def check_elsewhere(self, func: object, what: str) -> None:
+        """Refuse a function that has a name here, and that another process would not find.
+
+        Args:
+            func: The function.
+            what: What it is wanted for, for the error.
+
+        Raises:
+            ConfigurationError: It would not, with the reason.
+        """
+        why = lost_elsewhere(str(getattr(func, "__module__", None) or type(func).__module__))
+        if why:
+            raise ConfigurationError(f"{what}: {why}.")
 
     def target_of(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ __all__ = [
     "LostError",
     "canonical",
     "is_dunder",
+    "lost_elsewhere",
     "main_name",
     "member",
     "parse",
@@ -53,6 +54,26 @@ def _module_of(file: str) -> str | None:
 def canonical(module_name: str) -> str:
     """Return a module's name as other processes know it."""
     return (main_name() or module_name) if module_name in MAIN else module_name
+
+
+def lost_elsewhere(module_name: str) -> str | None:
+    """Return why another process cannot import a module, or None if it can."""
+    name = canonical(module_name)
+    file = getattr(sys.modules.get(module_name), "__file__", None)
+    if module_name in MAIN and (name in MAIN or not all(map(str.isidentifier, name.split(".")))):
+        return "the program that defines it is no module that can be imported; put it into one"
+    above = sys.modules.get(name.rpartition(".")[0])
+    path = getattr(above, "__path__", None) if above is not None else None
+    found = [spec for find in sys.meta_path if (spec := find.find_spec(name, path))][:1]
+    if not found:
+        return f"there is no file from which another process can import the module {name!r}"
+    if module_name in MAIN and file and not _same_file(found[0].origin, file):
+        return f"another process would import {found[0].origin} for it, which is another module"
+    return None
+
+
+def _same_file(origin: str | None, file: str) -> bool:
+    return origin is not None and Path(origin).resolve() == Path(file).resolve()
 
 
 def is_dunder(part: str) -> bool:

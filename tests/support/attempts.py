@@ -16,7 +16,7 @@ from embedded_tasks.attempt import Attempt, Ports
 from embedded_tasks.codec import Codec
 from embedded_tasks.config import Policy, TaskOptions
 from embedded_tasks.context import Original
-from embedded_tasks.engine import Threads
+from embedded_tasks.engine import ChildOptions, Children, Threads
 from embedded_tasks.errors import UnknownTaskError
 from embedded_tasks.job import Outcome
 from embedded_tasks.references import References
@@ -38,6 +38,8 @@ class Bench:
         self.clock = FakeClock()
         self.threads = threads
         self.codec = Codec(References(modules=["tests"]), 10_000)
+        options = ChildOptions(lambda: ["tests"], 10_000)
+        self.children = Children(asyncio.get_running_loop(), self.clock, options)
         self.tasks: dict[str, Task] = {}
         self.late: list[Attempt] = []
         self.ends: list[Outcome] = []
@@ -51,6 +53,7 @@ class Bench:
             clock=self.clock,
             rng=Random(0),
             threads=self.threads,
+            children=self.children,
             patience=2.0,
         )
 

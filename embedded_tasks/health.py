@@ -12,6 +12,8 @@ from embedded_tasks.session import Session
 
 __all__ = ["Health", "health_of"]
 
+_STALLED = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -27,6 +29,7 @@ class Health:
         processes: The ids of living siblings.
         unknown_tasks: Stored names that this code does not have.
         recovered: How many jobs the start put back.
+        can_store: Whether jobs can be read and stored now; all that readiness should ask.
     """
 
     ok: bool
@@ -38,15 +41,18 @@ class Health:
     processes: list[str]
     unknown_tasks: list[str] = field(default_factory=list)
     recovered: int = 0
+    can_store: bool = True
 
 
 async def health_of(session: Session) -> Health:
     """Look at a session."""
     problems: list[str] = []
+    writer = session.store.writer
     try:
         await session.store.read.ping()
     except StoreError as error:
         problems.append(str(error))
+    can_read = not problems
     if session.store.writer.last_error is not None:
         problems.append(f"The last write failed: {session.store.writer.last_error}")
     if not session.process_file.in_place():
@@ -78,4 +84,8 @@ async def health_of(session: Session) -> Health:
         processes=sorted(session.peers.ids),
         unknown_tasks=sorted(session.tasks.unknown.values()),
         recovered=session.recovered.recovered,
+        can_store=can_read
+        and writer.last_error is None
+        and writer.refusal is None
+        and writer.stalled(_STALLED) is None,
     )

@@ -188,10 +188,7 @@ class Attempt:
             self._start_in_child()
             return
         if self._original is None:
-            args, kwargs = ports.codec.arguments(job.args)
-            problem = task.signature.problem(args, kwargs, check_types=False)
-            if problem:
-                raise PayloadError(f"the stored arguments do not fit {job.task} now: {problem}")
+            args, kwargs = task.fitted(job.version, *ports.codec.arguments(job.args))
             context = contextvars.Context()
         else:
             args, kwargs = self._original.args, self._original.kwargs

@@ -164,6 +164,8 @@ class ClaimedJob(NamedTuple):
     traceparent: str | None = None
     leads: bool = False
     on_crash: str = "retry"
+    version: int = 1
+    due_at: float | None = None
 
 
 @dataclass(slots=True, frozen=True)

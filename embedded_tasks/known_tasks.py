@@ -13,6 +13,7 @@ import structlog
 from embedded_tasks.errors import ConfigurationError, UnknownTaskError
 from embedded_tasks.store import Store
 from embedded_tasks.task import Task
+from embedded_tasks.versions import split_name
 
 __all__ = ["KnownTasks"]
 
@@ -92,6 +93,6 @@ class KnownTasks:
             _log.warning("task.unknown", task=name, reason=str(error))
             return False
         self.names[number] = name
-        self._kinds[name] = task.is_async
+        self._kinds[split_name(name)[0]] = task.is_async
         self._numbers[task.is_async].append(number)
         return True

@@ -16,8 +16,15 @@ from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from embedded_tasks.config import Policy, TaskOptions, check_label
 from embedded_tasks.context import JobContext
-from embedded_tasks.errors import ArgumentsError, ConfigurationError, UnknownTaskError
+from embedded_tasks.errors import (
+    ArgumentsError,
+    ConfigurationError,
+    PayloadError,
+    UnknownTaskError,
+)
 from embedded_tasks.signature import Signature
+from embedded_tasks.upgrading import Versions
+from embedded_tasks.versions import Upgrade, check_unversioned, split_name, stored_name
 
 __all__ = ["Catalogue", "NameResolver", "Task", "TaskMark", "is_async", "task"]
 
@@ -25,6 +32,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _MARK = "__embedded_task__"
+_FIRST = Versions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,7 @@ class TaskMark:
     name: str | None
     aliases: tuple[str, ...]
     policy: Policy
+    versions: Versions
 
 
 @overload
@@ -42,7 +51,12 @@ def task(function: Callable[P, R], /) -> Callable[P, R]: ...
 
 @overload
 def task(
-    *, name: str | None = None, aliases: tuple[str, ...] = (), **options: Unpack[TaskOptions]
+    *,
+    name: str | None = None,
+    aliases: tuple[str, ...] = (),
+    version: int = 1,
+    upgrade: Upgrade | None = None,
+    **options: Unpack[TaskOptions],
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -52,6 +66,8 @@ def task(
     *,
     name: str | None = None,
     aliases: tuple[str, ...] = (),
+    version: int = 1,
+    upgrade: Upgrade | None = None,
     **options: Unpack[TaskOptions],
 ) -> Any:
     """Give a function a policy; it stays a plain function, whose arguments are checked from now on.
@@ -60,6 +76,9 @@ def task(
         function: The function.
         name: A name that survives moving the function (default: "module:qualname").
         aliases: Earlier names, whose stored jobs this function runs too.
+        version: Raise it when its arguments change; code with a lower one leaves its jobs alone.
+        upgrade: Makes arguments of this version of a lower one's: called with the version, args
+            and kwargs at each attempt, it returns args and kwargs, and does nothing else.
         options: The policy; see `Policy` for each option, its unit and its default.
 
     Raises:
@@ -67,16 +86,12 @@ def task(
 
     Example:
         ```python
-        from embedded_tasks import task
-
         @task(max_attempts=5, timeout=30)
         async def send_invoice(invoice_id: int) -> None: ...
         ```
     """
-    names = tuple(check_label("aliases", alias) for alias in aliases)
-    mark = TaskMark(
-        None if name is None else check_label("name", name), names, Policy().with_options(options)
-    )
+    given = _names("aliases", aliases), Policy().with_options(options), Versions(version, upgrade)
+    mark = TaskMark(_names("name", (name,))[0] if name is not None else None, *given)
 
     def decorate(target: Callable[P, R]) -> Callable[P, R]:
         if not callable(target):
@@ -85,6 +100,10 @@ def task(
         return target
 
     return decorate if function is None else decorate(function)
+
+
+def _names(option: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(check_unversioned(option, check_label(option, name)) for name in names)
 
 
 def is_async(function: object) -> bool:
@@ -103,12 +122,19 @@ class Task:
         function: What is called.
         policy: How its jobs are tried.
         decorated: Whether `@task` marks it, so that argument types are checked.
+        versions: The version of what it takes, and how earlier ones are run.
     """
 
     name: str
     function: Callable[..., Any]
     policy: Policy
     decorated: bool
+    versions: Versions = _FIRST
+
+    @cached_property
+    def stored_name(self) -> str:
+        """The name under which new jobs are stored."""
+        return stored_name(self.name, self.versions.present)
 
     @cached_property
     def is_async(self) -> bool:
@@ -134,6 +160,25 @@ class Task:
         problem = self.signature.problem(args, kwargs, check_types=self.decorated)
         if problem:
             raise ArgumentsError(self.name, problem)
+
+    def fitted(
+        self, version: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the stored arguments of a version as this code takes them.
+
+        Raises:
+            UnknownTaskError: This code cannot run that version.
+            PayloadError: They do not fit, or `upgrade=` has failed.
+        """
+        made = version != self.versions.present
+        if made:
+            args, kwargs = self.versions.upgraded(self.name, version, args, kwargs)
+        # What was stored was checked then; what the upgrade has made was not.
+        problem = self.signature.problem(args, kwargs, check_types=made)
+        if problem:
+            what = "what upgrade= made of the" if made else "the"
+            raise PayloadError(f"{what} stored arguments do not fit {self.name} now: {problem}")
+        return args, kwargs
 
     def call_with(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], context: JobContext
@@ -198,12 +243,18 @@ class Catalogue:
                 self._give(found.name, target.name)
         return found, target.args, target.kwargs
 
-    def find(self, name: str) -> Task:
+    def find(self, stored: str) -> Task:
         """Return the task of a stored name.
 
         Raises:
-            UnknownTaskError: This code has no such task.
+            UnknownTaskError: This code has no such task, or cannot run its version.
         """
+        name, version = split_name(stored)
+        found = self._find(name)
+        found.versions.check_runs(name, version)
+        return found
+
+    def _find(self, name: str) -> Task:
         path = self._given.get(name)
         if path is None and ":" not in name:
             self._scan()
@@ -250,7 +301,7 @@ class Catalogue:
         mark = getattr(function, _MARK, None)
         if not isinstance(mark, TaskMark):
             return Task(path, function, Policy(), decorated=False)
-        return Task(mark.name or path, function, mark.policy, decorated=True)
+        return Task(mark.name or path, function, mark.policy, True, mark.versions)
 
     def _scan(self) -> None:
         """Look for given names and aliases in the loaded modules of known packages."""

@@ -60,7 +60,7 @@ class Claim:
         owner: The asking process.
         now: The wall clock.
         wanted: Task numbers, and how many of their jobs.
-        names: The names of those tasks by number.
+        names: The stored names of those tasks by number.
         seen: The highest task number that this process has looked at.
         suspects: Whether a suspect may be among them; a process runs one at a time.
         no_suspect_before: The time at which the next one may start.
@@ -166,6 +166,8 @@ class Jobs:
             done[id] = bool(cancel and again and self._cancel(connection, id, again[6]))
         leaders = [row[0] for row in rows if row[16] and row[4] != "interrupted"]
         self._unblock(connection, [id for id in leaders if id in done])
+        failures = [Failure(row[0], row[17], row[20], row[18], row[6]) for row in rows if row[17]]
+        count_failures(connection, failures, done)
         return done
 
     def claim(self, connection: sqlite3.Connection, rows: list[Claim]) -> ClaimResult:
@@ -181,18 +183,15 @@ class Jobs:
             asked = {"owner": claim.owner, "now": claim.now, "tasks": text}
             taken: list[sqlite3.Row] = []
             if suspects and limit and claim.no_suspect_before <= claim.now:
-                taken = connection.execute(QUERIES["claim_suspect"], asked).fetchall()
+                taken = waiting.claim_suspect(asked)
                 suspects = not taken
             if suspects and limit:
-                due_at = connection.execute(QUERIES["next_suspect"], asked).fetchone()[0]
+                due_at = waiting.next_suspect(asked)
                 wake_at.append(due_at and max(due_at, claim.no_suspect_before))
-            rest = asked | {"limit": limit - len(taken)}
-            taken += connection.execute(QUERIES["claim"], rest).fetchall()
+            taken += waiting.claim(asked | {"limit": limit - len(taken)})
             jobs.extend(taken)
             if len(taken) < limit:
-                wake_at.append(
-                    connection.execute(QUERIES["next_due"], {"tasks": text}).fetchone()[0]
-                )
+                wake_at.append(waiting.next_due(text))
         return ClaimResult(
             [_claimed(row, claim.names) for row in sorted(jobs, key=_claim_order)],
             min((time for time in wake_at if time is not None), default=None),
@@ -225,6 +224,10 @@ class Jobs:
                 "prune_at": row.prune_at,
             }
             done = connection.execute(QUERIES["recover"], guard | after).fetchall()
+            if row.error_type:
+                why = row.error_message or ""
+                failure = Failure(row.id, row.error_type, row.place, why, row.now)
+                count_failures(connection, [failure], {id for id, _ in done})
             for id, cancel in done:
                 recovered.add(id)
                 if cancel and row.state is JobState.QUEUED:
@@ -320,9 +323,10 @@ def _claim_order(row: sqlite3.Row) -> tuple[int, float, int]:
 
 
 def _claimed(row: sqlite3.Row, names: Mapping[int, str]) -> ClaimedJob:
+    task, version = split_name(names[row["task"]])
     return ClaimedJob(
         id=row["id"],
-        task=names[row["task"]],
+        task=task,
         attempt=row["attempt"],
         args=row["args"],
         options=row["options"],
@@ -336,4 +340,5 @@ def _claimed(row: sqlite3.Row, names: Mapping[int, str]) -> ClaimedJob:
         traceparent=row["traceparent"],
         leads=bool(row["leads"]),
         on_crash=row["on_crash"],
+        version=version,
     )

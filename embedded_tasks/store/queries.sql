@@ -217,8 +217,11 @@ RETURNING id;
 -- queued -> held: jobs of a task that no living process knows.
 UPDATE jobs
 SET state = 'held', held_for = 'unknown_task',
-    reason = 'No running process has a task of this name: ' ||
-        (SELECT name FROM tasks WHERE tasks.id = jobs.task)
+    reason = (
+        SELECT iif(version = 1, 'No running process has a task of this name: ',
+            'No running process can run version ' || version || ' of the task ') || title
+        FROM tasks WHERE tasks.id = jobs.task
+    )
 WHERE seq IN (
         SELECT seq FROM jobs INDEXED BY jobs_claimable
         WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
@@ -245,8 +248,11 @@ RETURNING id, leads;
 -- queued -> held: those of these jobs whose task no living process knows.
 UPDATE jobs
 SET state = 'held', held_for = 'unknown_task',
-    reason = 'No running process has a task of this name: ' ||
-        (SELECT name FROM tasks WHERE tasks.id = jobs.task)
+    reason = (
+        SELECT iif(version = 1, 'No running process has a task of this name: ',
+            'No running process can run version ' || version || ' of the task ') || title
+        FROM tasks WHERE tasks.id = jobs.task
+    )
 WHERE id IN (SELECT value FROM json_each(:ids))
     AND state = 'queued' AND owner IS NULL AND task IN (
         SELECT unknown.task FROM unknown_tasks AS unknown
@@ -274,7 +280,7 @@ RETURNING id;
 
 -- name: owned
 -- The jobs of a process, for its recovery.
-SELECT jobs.id, tasks.name, jobs.state, jobs.attempt, jobs.crashes, jobs.on_crash, jobs.leads
+SELECT jobs.id, tasks.title, jobs.state, jobs.attempt, jobs.crashes, jobs.on_crash, jobs.leads
 FROM jobs JOIN tasks ON tasks.id = jobs.task WHERE owner = :owner;
 
 -- name: owners
@@ -313,7 +319,7 @@ SELECT min(prune_at) FROM jobs WHERE prune_at IS NOT NULL;
 
 -- name: get
 -- One job.
-SELECT jobs.*, tasks.name AS task_name FROM jobs JOIN tasks ON tasks.id = jobs.task WHERE jobs.id = :id;
+SELECT jobs.*, tasks.title AS task_name, tasks.version AS task_version FROM jobs JOIN tasks ON tasks.id = jobs.task WHERE jobs.id = :id;
 
 -- name: attempts
 -- The attempts of one job that did not succeed.
@@ -335,7 +341,7 @@ WITH page (seq) AS (
             AND seq >= min(:before, (SELECT max(seq) FROM jobs)) - :depth
             AND (:state IS NULL OR state = :state)
             AND (:queue IS NULL OR queue = :queue)
-            AND (:task IS NULL OR task = (SELECT id FROM tasks WHERE name = :task))
+            AND (:task IS NULL OR task IN (SELECT id FROM tasks WHERE title = :task))
             AND (:retrying IS NULL OR (attempt > 0) = :retrying)
             AND (:scheduled IS NULL OR (due_at > :now) = :scheduled)
         ORDER BY seq DESC LIMIT :limit
@@ -346,7 +352,7 @@ WITH page (seq) AS (
         WHERE :source = 'notable' AND seq < :before
             AND state = :state AND state IN ('failed', 'cancelled', 'expired', 'held')
             AND (:queue IS NULL OR queue = :queue)
-            AND (:task IS NULL OR task = (SELECT id FROM tasks WHERE name = :task))
+            AND (:task IS NULL OR task IN (SELECT id FROM tasks WHERE title = :task))
         ORDER BY seq DESC LIMIT :limit
     )
     UNION ALL
@@ -355,7 +361,7 @@ WITH page (seq) AS (
         WHERE :source = 'running' AND seq < :before
             AND owner IS NOT NULL AND state = 'running'
             AND (:queue IS NULL OR queue = :queue)
-            AND (:task IS NULL OR task = (SELECT id FROM tasks WHERE name = :task))
+            AND (:task IS NULL OR task IN (SELECT id FROM tasks WHERE title = :task))
         ORDER BY seq DESC LIMIT :limit
     )
     UNION ALL
@@ -377,7 +383,7 @@ WITH page (seq) AS (
                 WHERE state = 'queued' AND owner IS NULL AND after IS NOT NULL AND seq < :before
             )
             AND (:queue IS NULL OR queue = :queue)
-            AND (:task IS NULL OR task = (SELECT id FROM tasks WHERE name = :task))
+            AND (:task IS NULL OR task IN (SELECT id FROM tasks WHERE title = :task))
             AND (attempt > 0) = :retrying
             AND (:scheduled IS NULL OR (due_at > :now) = :scheduled)
         ORDER BY seq DESC LIMIT :limit
@@ -387,7 +393,7 @@ SELECT jobs.seq, jobs.id, jobs.state, jobs.queue, jobs.priority, jobs.due_at, jo
     jobs.owner, jobs.attempt, jobs.failures, jobs.crashes, jobs.snoozes, jobs.on_crash, jobs.tags,
     jobs.options, jobs.start_by, jobs.finish_by, jobs.request_id, jobs.traceparent,
     jobs.cancel_requested, jobs.started_at, jobs.finished_at, jobs.reason, jobs.held_for,
-    tasks.name AS task_name, NULL AS args, NULL AS result
+    tasks.title AS task_name, tasks.version AS task_version, NULL AS args, NULL AS result
 FROM page CROSS JOIN jobs ON jobs.seq = page.seq JOIN tasks ON tasks.id = jobs.task
 ORDER BY jobs.seq DESC;
 

@@ -1,4 +1,4 @@
-"""Measures everything in one run: `./scripts/bench`, or `python -m benchmarks`.
+"""Measures everything in one run: `./scripts/bench`, or `python -m benchmarks`; or `soak`.
 
 What lives here: the order of rounds. What does not: what is measured. Each round measures
 everything once, so that a change of the machine's mood meets all figures alike.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import report
+from benchmarks import report, soak
 from benchmarks.figures import Figures
 from benchmarks.files import Place
 from benchmarks.life import Enqueuing, Life
@@ -82,4 +82,6 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["soak"]:
+        sys.exit(soak.main(sys.argv[2:]))
     main()

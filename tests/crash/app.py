@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import signal
 import warnings
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import anyio
 from fastapi import FastAPI, Query
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedded_tasks import BackgroundTasks, NotDurableWarning
-from tests.crash.tasks import note, work, work_sync
+from embedded_tasks.recovery import Recoverer
+from tests.crash.tasks import fail, fail_twice, note, snooze_once, work, work_sync
 from tests.crash.worker import make_runner
 
 __all__ = ["app"]
@@ -40,6 +42,13 @@ class KilledAsTheResponseBegins:
         doomed = scope["type"] == "http" and scope["path"].startswith("/doomed/")
         await self._app(scope, receive, deadly if doomed else send)
 
+
+async def leave_the_dead(*_: object) -> None:
+    """In place of the recovery, to show that a test would tell."""
+
+
+if os.environ.get("CRASH_RECOVERY") == "off":
+    Recoverer.recover = leave_the_dead  # type: ignore[method-assign]  # on purpose
 
 app = FastAPI()
 app.add_middleware(KilledAsTheResponseBegins)
@@ -96,3 +105,40 @@ async def add_durable_and_not(key: str, background_tasks: BackgroundTasks) -> No
     background_tasks.add_task(work, key, 0.0)
     with warnings.catch_warnings(action="ignore", category=NotDurableWarning):
         background_tasks.add_task(lambda: note("closure", key))
+
+
+@app.get("/siblings")
+async def siblings() -> int:
+    return len((await runner.health()).processes)
+
+
+@app.post("/threads/{key}", status_code=202)
+def enqueue_from_a_thread(key: str, seconds: float = 0.01) -> str:
+    return runner.enqueue_sync(work_sync, key, seconds).id
+
+
+TASKS: dict[str, Callable[..., Any]] = {
+    function.__name__: function for function in (work, work_sync, fail, fail_twice, snooze_once)
+}
+
+
+@app.post("/options/{key}", status_code=202)
+async def enqueue_with_options(key: str, task: str, delay: float = 0.0, priority: int = 0) -> str:
+    options = runner.options(
+        queue="other", priority=priority, delay=delay, max_attempts=3, backoff=[0.02, 0.05],
+        give_up_on=[ValueError] if task == "fail" else [], tags=["mixed"],
+    )  # fmt: skip  # one line of each kind
+    return (await options.enqueue(TASKS[task], key, 0.01)).id
+
+
+@app.post("/cancelled/{key}", status_code=202)
+async def cancel_before_it_starts(key: str, delay: float) -> str:
+    job = await runner.options(delay=delay).enqueue(work, key, 0.0)
+    return (await job.cancel()).name
+
+
+@app.post("/stopped/{key}", status_code=202)
+async def cancel_while_it_runs(key: str, seconds: float) -> str:
+    job = await runner.enqueue(work, key, seconds)
+    await anyio.sleep(seconds / 5)
+    return (await job.cancel()).name

@@ -192,6 +192,10 @@ class Place:
         stack.callback(self._errors.close)
         self._stack = stack
 
+    def finally_do(self, end: Callable[[], object]) -> None:
+        """Do something when the test is over."""
+        self._stack.callback(end)
+
     def environment(self, options: dict[str, object]) -> dict[str, str]:
         return os.environ | {
             "EMBEDDED_TASKS_TESTING": "",  # they share a file, as in production
@@ -323,6 +327,14 @@ def free_port() -> int:
     """Return a port below those that the system gives away, so that nobody gets it meanwhile."""
     while True:
         port = random.randrange(20_000, 32_000)
-        with closing(socket.socket()) as found, suppress(OSError):
-            found.bind(("127.0.0.1", port))
+        if is_free(port):
             return port
+
+
+def is_free(port: int) -> bool:
+    """Whether a server can listen there, as servers do that have just been restarted."""
+    with closing(socket.socket()) as found, suppress(OSError):
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(("127.0.0.1", port))
+        return True
+    return False

@@ -17,9 +17,12 @@ from embedded_tasks import JobContext, Snooze
 
 __all__ = [
     "ALL",
+    "fail",
+    "fail_twice",
     "note",
     "refuse",
     "snooze",
+    "snooze_once",
     "stubborn",
     "watchful",
     "work",
@@ -89,6 +92,30 @@ async def snooze(key: str, seconds: float) -> None:
     if time.monotonic_ns() % 3:
         raise Snooze(seconds)
     note("ended", key)
+
+
+async def snooze_once(key: str, seconds: float, ctx: JobContext) -> None:
+    note("started", key)
+    if ctx.attempt == 1:
+        note("snoozed", key)
+        raise Snooze(seconds)
+    note("ended", key)
+
+
+async def fail_twice(key: str, seconds: float, ctx: JobContext) -> None:
+    note("started", key)
+    await asyncio.sleep(seconds)
+    if ctx.failures < 2:
+        note("failed", key)
+        raise ValueError(key)
+    note("ended", key)
+
+
+def fail(key: str, seconds: float) -> None:
+    note("started", key)
+    time.sleep(seconds)
+    note("failed", key)
+    raise ValueError(key)
 
 
 ALL: tuple[tuple[Callable[..., Any], tuple[float, ...]], ...] = (

@@ -8,170 +8,93 @@ judges are the client's log and the jobs' own effects.
 from __future__ import annotations
 
 import http.client
-import itertools
-import os
 import random
-import signal
-import threading
 import time
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
 
 import pytest
 
-from tests.crash.harness import Place, Server, free_port, now, wait_until
-
-CLIENTS = 6
-UNSETTLED = 0.5  # seconds from a job's end to its outcome on disk; measured up to 0.03
-
-# Every way in, with jobs short and less short, async and sync, alone and in a row.
-POSTS: list[tuple[str, dict[str, Any]]] = [
-    ("/tasks/", {"seconds": 0.005}),
-    ("/tasks/", {"seconds": 0.05, "sync": True}),
-    ("/plain/", {"seconds": 0.02}),
-    ("/enqueue/", {"seconds": 0.02}),
-    ("/tasks/", {"seconds": 0.01, "followers": 2}),
-]
+from tests.crash.harness import Place, free_port
+from tests.crash.nursery import Nursery
+from tests.crash.storm import Clients, Death, finish, gaps, judge, kill, kill_all, who_answers
 
 
-@dataclass
-class Clients:
-    """Threads that post, and their log: which keys were acknowledged, and which were not."""
-
-    server: Server
-    acknowledged: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    wanted: int = 0
-
-    def __post_init__(self) -> None:
-        self._lock = threading.Lock()
-        self._number = 0
-
-    def run(self, wanted: int) -> list[threading.Thread]:
-        self.wanted = wanted
-        threads = [threading.Thread(target=self._post_all) for _ in range(CLIENTS)]
-        for thread in threads:
-            thread.start()
-        return threads
-
-    def have(self, count: float) -> bool:
-        return len(self.acknowledged) >= count
-
-    def _post_all(self) -> None:
-        while len(self.acknowledged) < self.wanted:
-            with self._lock:
-                self._number += 1
-                number = self._number
-            path, query = POSTS[number % len(POSTS)]
-            followers = range(1, query.get("followers", 0) + 1)
-            keys = [f"k{number}", *(f"k{number}.{follower}" for follower in followers)]
-            try:
-                self.server.post(f"{path}{keys[0]}", **query)
-            except ConnectionRefusedError:
-                time.sleep(0.02)
-            except (OSError, http.client.HTTPException):
-                self.unknown += keys
-            else:
-                self.acknowledged += keys
-
-
-def kill_at_random(
-    place: Place, jobs: int, kills: int, *arguments: str, one_of_many: bool = False
-) -> None:
+def seeded() -> random.Random:
     seed = random.randrange(1_000_000)
     print(f"\nseed {seed}")
-    rng = random.Random(seed)
-    port = free_port()
-    server = place.server(*arguments, port=port)
+    return random.Random(seed)
+
+
+def kill_one_process(
+    place: Place, kills: int, *, pause: float = 0.0, gap: float = 0.2, recovery: str = "on"
+) -> dict[str, int]:
+    """Kill a server of one process again and again, and start it anew each time."""
+    rng, port = seeded(), free_port()
+    nursery = Nursery(place, CRASH_RECOVERY=recovery)
+    server = nursery.server(port)
     server.ready()
-    clients = Clients(server)
-    threads = clients.run(jobs)
-    deaths: list[float] = []
-    for number in range(kills):
-        # Spread over the work: with little queued, and with much.
-        share = jobs * (number + rng.random()) / kills
-        wait_until(partial(clients.have, share), "more is acknowledged")
-        if one_of_many:
-            # The others go on, and the server puts a new one in its place.
-            os.kill(who_answers(server), signal.SIGKILL)
-            deaths.append(now())
-            continue
-        server.end()
-        deaths.append(now())
-        server = place.server(*arguments, port=port)
-        server.ready()
-    for thread in threads:
-        thread.join()
-    place.wait_for("ended", clients.acknowledged, 60)
-    finish(place, server)
-    judge(place, clients, deaths)
+    deaths: list[Death] = []
+    with Clients(port, pause) as clients:
+        for _, seconds in zip(range(kills), gaps(rng, gap), strict=False):
+            time.sleep(seconds)
+            deaths.append(kill(server.pid))
+            server.wait()
+            server = nursery.server(port)
+            server.ready()
+    finish(place, server, 1)
+    return judge(place, clients, deaths)
 
 
-def who_answers(server: Server) -> int:
-    while True:
-        with suppress(OSError, http.client.HTTPException):
-            return int(server.get("/ready"))
+def kill_of_four(
+    place: Place, kills: int, *, all_at_once: int, pause: float = 0.0, gap: float = 0.2
+) -> dict[str, int]:
+    """Kill one of four workers again and again, and now and then all of them."""
+    rng, port = seeded(), free_port()
+    nursery = Nursery(place, workers=4)
+    server = nursery.server(port)
+    server.ready()
+    deaths: list[Death] = []
+    together = set(rng.sample(range(kills // 4, kills), all_at_once))
+    with Clients(port, pause) as clients:
+        for number, seconds in zip(range(kills), gaps(rng, gap), strict=False):
+            time.sleep(seconds)
+            if number not in together:
+                # The others go on, and the server puts a new one in its place.
+                deaths.append(kill(who_answers(server)))
+                continue
+            deaths.append(kill_all(server))
+            server = nursery.server(port)
+            server.ready()
+    finish(place, server, 4)
+    return judge(place, clients, deaths)
 
 
-def finish(place: Place, server: Server) -> None:
-    """Let the server do what is left, and end it as a deploy does."""
-
-    def is_done() -> bool:
-        counts = server.get("/counts")
-        return bool(counts["queued"] + counts["running"] == 0)
-
-    wait_until(is_done, "nothing is left to do")
-    server.signal(signal.SIGTERM)
-    assert server.wait() in (0, -15)
-    assert place.is_sound()
-    assert place.process_files() == []
-    assert place.rows("SELECT * FROM processes") == []
-    assert place.failures() == []
+def test_nothing_is_lost_and_nothing_stuck_when_a_server_is_killed_at_random(place: Place) -> None:
+    figures = kill_one_process(place, 25)
+    assert figures["cut off and started again"] > 0
 
 
-def judge(place: Place, clients: Clients, deaths: list[float]) -> None:
-    ends, starts = place.by_key("ended"), place.by_key("started")
-    assert set(clients.acknowledged) <= ends.keys() <= {*clients.acknowledged, *clients.unknown}
-    for key, runs in starts.items():
-        for run, next_run in itertools.pairwise(runs):
-            assert any(run.at < death < next_run.at for death in deaths), f"{key} was not killed"
-    for key, runs in ends.items():
-        for run in runs[:-1]:
-            # It came to its end, and its process was killed before that was on disk.
-            assert any(run.at < death < run.at + UNSETTLED for death in deaths), key
-        before, _, number = key.partition(".")
-        if number:
-            leader = before if number == "1" else f"{before}.{int(number) - 1}"
-            assert starts[key][0].at > ends[leader][0].at, f"{key} overtook {leader}"
-    assert place.states() == {"succeeded": len(ends)}
-    again = sum(len(runs) > 1 for runs in starts.values())
-    twice = sum(len(runs) > 1 for runs in ends.values())
-    print(
-        f"{len(clients.acknowledged)} acknowledged, {len(clients.unknown)} unknown, "
-        f"{again} started again, {twice} ran to the end twice"
-    )
-    assert again > 0
-
-
-def test_no_acknowledged_job_is_lost_when_a_server_is_killed_ten_times(place: Place) -> None:
-    kill_at_random(place, 500, 10)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("again", range(5))
-def test_no_acknowledged_job_is_lost_when_one_of_four_workers_dies(
-    place: Place, again: int
+def test_nothing_is_lost_and_nothing_stuck_when_four_workers_are_killed_at_random(
+    place: Place,
 ) -> None:
-    kill_at_random(place, 3000, 30, "--workers", "4", one_of_many=True)
+    figures = kill_of_four(place, 25, all_at_once=1)
+    assert figures["cut off and started again"] > 0
+
+
+def test_the_judge_of_the_kills_fails_when_nothing_recovers_the_dead(place: Place) -> None:
+    with pytest.raises(AssertionError, match=r"stuck|lost"):
+        kill_one_process(place, 3, recovery="off")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 4])
-@pytest.mark.parametrize("again", range(5))
-def test_no_acknowledged_job_is_lost_in_a_long_run(place: Place, workers: int, again: int) -> None:
-    kill_at_random(place, 3000, 30, "--workers", str(workers))
+def test_nothing_is_lost_in_a_thousand_kills_of_one_process(place: Place) -> None:
+    figures = kill_one_process(place, 1000, pause=0.03, gap=0.4)
+    assert figures["lost"] == figures["held"] == 0
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_in_a_thousand_kills_among_four_processes(place: Place) -> None:
+    figures = kill_of_four(place, 1000, all_at_once=50, pause=0.03, gap=0.4)
+    assert figures["lost"] == figures["held"] == 0
 
 
 @pytest.mark.parametrize("on_crash", ["fail", "hold"])
@@ -187,7 +110,7 @@ def test_a_job_that_never_started_runs_whatever_its_policy_says(
     server = place.server()
     server.ready()
     place.wait_for("ended", ["a", "a.1", "a.2"])
-    finish(place, server)
+    finish(place, server, 1)
     assert [effect.key for effect in place.effects() if effect.word != "killed"] == [
         "a", "a", "a.1", "a.1", "a.2", "a.2",
     ]  # fmt: skip  # started and ended, one after another
@@ -207,7 +130,7 @@ def test_a_job_whose_process_died_goes_on_as_its_policy_says(place: Place) -> No
     server = place.server()
     server.ready()
     place.wait_for("ended", ["retry", "retry.1", "hold.1", "fail.1"])
-    finish(place, server)
+    finish(place, server, 1)
     # Those behind one that is retried come after it; those behind the others do not wait.
     assert place.of("retry") == ["started", "started", "ended"]
     assert place.of("hold") == place.of("fail") == ["started"]

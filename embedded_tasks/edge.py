@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from embedded_tasks.background import SCOPE, VISIT, BackgroundTasks
 from embedded_tasks.batch import RequestBatch
 from embedded_tasks.runner import Runner
+from embedded_tasks.streams import EventStreams
 
 __all__ = ["Edge", "RequestVisit"]
 
@@ -121,6 +122,7 @@ class Edge:
         self.app = app
         self._runner = runner
         self._refuse = refuse
+        self._streams = EventStreams(runner)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and see to its end."""
@@ -136,7 +138,7 @@ class Edge:
         scope[VISIT] = visit
         token = SCOPE.set(scope)
         try:
-            await self.app(scope, receive, send)
+            await self._streams.run(self.app, scope, receive, send)
         except Exception:
             await visit.end()
             raise

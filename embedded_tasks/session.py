@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -81,9 +82,10 @@ class Session:
         self.recovered: RecoveryReport = RecoveryReport()
         self.expired_at_start: int = 0
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self._joined = False
+        self._may_work = False
         self._works = False
-        self._ended = False
-        self._leaves_nothing = True
+        self._ending = Ending(self._end_work)
         self._path = path
         self._folder = folder
         self._stack = AsyncExitStack()
@@ -99,8 +101,7 @@ class Session:
         """Open everything and put back what dead processes left; attempts wait for `begin_work`."""
         try:
             await self._open()
-            await self._recover_at_start()
-            self._meet_siblings()
+            await self._join()
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._stack.aclose()
@@ -236,23 +237,28 @@ class Session:
     def begin_work(self) -> None:
         """Claim and attempt jobs from now on."""
         self.signals.install()
-        if self.runs_jobs and not self._works:
+        self._may_work = True
+        if self.runs_jobs and self._joined and not self._works:
             self._works = True
             self.supervisor.loop("worker", self.worker.run)
             self.worker.suspects.rest()
             self.worker.open()
 
     async def end_work(self) -> None:
+        """Return when the work has ended, which a signal may have begun long before."""
+        await self._ending.over()
+        # What was stored since then, by requests that the server has waited for.
+        await self.chains.close()
+
+    async def _end_work(self) -> None:
         """Let attempts end within the grace, and give back what has not started."""
-        if not self._ended:
-            self._ended = True
-            self.signals.remove()
-            self.worker.drain()
-            if self._works:
-                # First what a claim that is under way brings.
-                await self.supervisor.ended("worker")
-            await self.worker.stop(self.parts.settings.shutdown_grace)
-            await self.chains.close()
+        self.signals.remove()
+        self.worker.drain()
+        if self._works:
+            # First what a claim that is under way brings.
+            await self.supervisor.ended("worker")
+        await self.worker.stop(self.parts.settings.shutdown_grace)
+        await self.chains.close()
 
     async def stop(self) -> None:
         """End the work and close everything."""
@@ -270,20 +276,6 @@ class Session:
     def _still_running(self) -> int:
         """Return how many functions run; of threads, some may be impossible to stop."""
         return len(self.running) + self.running.lingering
-
-    def _close_process_file(self) -> None:
-        # What could not be settled or released is for whoever finds this lock free: at once, or,
-        # with threads that cannot be stopped, when the process has ended.
-        if self._works and self._still_running():
-            self.process_file.keep_until_exit()
-        else:
-            self.process_file.close(remove=self._leaves_nothing)
-
-    def _close_mailbox(self) -> None:
-        if self._works and self._still_running():
-            self.mailbox.keep_until_exit()
-        else:
-            self.mailbox.close()
 
     def _drain(self) -> None:
         """The process is about to end: claim no more; what is stored now goes to siblings."""
@@ -308,6 +300,7 @@ class Session:
         """A job was queued again from here, where perhaps nobody has its code."""
         self._stored(due_at)
         self.peers.broadcast(Kind.WORK)
+        self._ending.begin()
 
     # Who is told of what.
 
@@ -336,6 +329,9 @@ class Session:
         self.peers.broadcast(Kind.WORK)
 
     def _message(self, kind: Kind, sender: str) -> None:
+        if not self._joined:
+            self.supervisor.insist("join", self._join)
+            return
         match kind:
             case Kind.WORK:
                 self.worker.wake()
@@ -343,9 +339,9 @@ class Session:
                 self.peers.refresh()
                 self.waiting.greet(sender)
             case Kind.SETTLED:
-                self.supervisor.spawn("look", self.waiting.look())
+                self.supervisor.insist("look", self.waiting.look)
             case Kind.CANCEL:
-                self.supervisor.spawn("cancel", self._cancel_requested())
+                self.supervisor.insist("cancel", self._cancel_requested)
             case _:
                 self.waiting.heard(kind, sender)
 
@@ -354,7 +350,8 @@ class Session:
             self.running.cancel(job_id, number, reason)
 
     def _hint(self, peer: str) -> None:
-        self.supervisor.spawn("recover", self._recover(peer))
+        if self._joined:
+            self.supervisor.insist("recover", partial(self._recover, peer))
 
     async def _recover(self, peer: str) -> None:
         """A sibling seems to have died: its lock tells; its death is also a reason to look."""

@@ -19,7 +19,7 @@ import structlog
 
 from embedded_tasks.clock import Clock, Timer
 from embedded_tasks.config import Policy
-from embedded_tasks.context import JobCancelled, JobContext, Original
+from embedded_tasks.context import RUNNING_JOB, JobCancelled, JobContext, Original
 from embedded_tasks.engine import (
     ChildCall,
     ChildDied,
@@ -52,6 +52,7 @@ from embedded_tasks.job import (
     Held,
     Interrupted,
     JobState,
+    LoopBlock,
     Outcome,
     RetryLater,
     Snoozed,
@@ -129,6 +130,7 @@ class Attempt:
         self.error: BaseException | None = None
         self.abandoned: bool = False
         self.task: Task | None = None
+        self.block: LoopBlock | None = None
         self._ports = ports
         self._original = original
         self._ended = ended
@@ -223,6 +225,7 @@ class Attempt:
         return ""
 
     def _bind_log_context(self) -> None:
+        RUNNING_JOB.set(self.job)
         job = self.job
         structlog.contextvars.bind_contextvars(**self._log_values())
 

@@ -27,6 +27,7 @@ class EventName(StrEnum):
     INTERRUPTED = "job.interrupted"
     CRASHED = "job.crashed"
     ABANDONED = "job.abandoned"
+    BLOCKED_LOOP = "job.blocked_loop"
 
 
 @dataclass(slots=True, frozen=True)

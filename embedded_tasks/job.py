@@ -28,6 +28,7 @@ __all__ = [
     "Interrupted",
     "JobRecord",
     "JobState",
+    "LoopBlock",
     "NewJob",
     "Outcome",
     "RetryLater",
@@ -178,6 +179,20 @@ class AttemptError:
 
 
 @dataclass(slots=True, frozen=True)
+class LoopBlock:
+    """An attempt kept the event loop from going round: how many seconds, and where it was then."""
+
+    seconds: float
+    where: str
+    stack: str
+
+    @property
+    def sentence(self) -> str:
+        """What is kept with the job."""
+        return f"It blocked the event loop for {self.seconds:.1f} s, in {self.where}."
+
+
+@dataclass(slots=True, frozen=True)
 class Succeeded:
     """The function returned; `result` is its encoded value.
 
@@ -293,22 +308,6 @@ class AttemptRecord:
     error: AttemptError | None = None
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class JobRecord:
-    """All that the store knows of a job. Times are seconds since 1970.
-
-    A page of jobs leaves `args`, `result` and `attempts` out.
-    """
-
-    id: str
-    task: str
-    state: JobState
-    shown: ShownState
-    queue: str
-    tags: tuple[str, ...]
-    priority: int
-    args: str | None
-    attempt: int
 @dataclass(slots=True, frozen=True)
 class Progress:
     """How far a job has come, as it said last.
@@ -335,6 +334,22 @@ class Progress:
         return min(max(self.done / self.total, 0.0), 1.0)
 
 
+@dataclass(slots=True, frozen=True, kw_only=True)
+class JobRecord:
+    """All that the store knows of a job. Times are seconds since 1970.
+
+    A page of jobs leaves `args`, `result` and `attempts` out.
+    """
+
+    id: str
+    task: str
+    state: JobState
+    shown: ShownState
+    queue: str
+    tags: tuple[str, ...]
+    priority: int
+    args: str | None
+    attempt: int
     failures: int
     crashes: int
     snoozes: int

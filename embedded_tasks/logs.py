@@ -21,6 +21,7 @@ _LEVELS = {
     EventName.HELD: "error",
     EventName.CRASHED: "error",
     EventName.ABANDONED: "error",
+    EventName.BLOCKED_LOOP: "warning",
 }
 
 

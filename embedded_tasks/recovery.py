@@ -16,7 +16,15 @@ from embedded_tasks.clock import Clock
 from embedded_tasks.config import Retention
 from embedded_tasks.events import EventName, JobEvent, Observer
 from embedded_tasks.job import CUT_OFF, MAX_CRASHES, SUSPECT_AFTER, JobState
-from embedded_tasks.processes import INTERRUPTED, TIMED_OUT, Corpse, list_processes, probe
+from embedded_tasks.processes import (
+    INTERRUPTED,
+    TIMED_OUT,
+    Corpse,
+    Death,
+    examine,
+    list_processes,
+    probe,
+)
 from embedded_tasks.store import OwnedJob, Recovery, Store
 
 __all__ = ["Recoverer", "RecoveryReport"]
@@ -86,6 +94,8 @@ class Recoverer:
         """Put back the jobs of one process, if it is dead."""
         found = probe(self._folder, process_id)
         with found as corpse:
+            # First, for its parent may ask for it at any moment, and then the system forgets it.
+            death = self._examine(corpse)
             # The store names none that is just starting, and none that has left in good order.
             named = process_id in await self._store.read.owners()
             if corpse is None:
@@ -96,15 +106,20 @@ class Recoverer:
                 corpse.remove()
                 report.left.append(process_id)
                 return
-            await self._put_back(corpse, report)
+            await self._put_back(corpse, death, report)
             corpse.remove()
 
-    async def _put_back(self, corpse: Corpse, report: RecoveryReport) -> None:
+    def _examine(self, corpse: Corpse | None) -> Death:
+        if corpse is None or not (corpse.marks and _is_certain(corpse)):
+            return Death()
+        return examine(self._folder, corpse.process_id, self._clock.now())
+
+    async def _put_back(self, corpse: Corpse, death: Death, report: RecoveryReport) -> None:
         process_id = corpse.process_id
         owned = await self._store.read.owned(process_id)
         unstarted = [job for job in owned if not _may_have_started(job, corpse)]
         rest = [job for job in owned if _may_have_started(job, corpse)]
-        decided = self._decide_all(rest, corpse)
+        decided = self._decide_all(rest, corpse, death)
         ids = [job.id for job in unstarted]
         await self._store.recover(process_id, ids, decided, self._clock.now())
         report.processes.append(process_id)
@@ -112,16 +127,22 @@ class Recoverer:
         report.held += [row.id for row in decided if row.state is JobState.HELD]
         report.failed += [row.id for row in decided if row.state is JobState.FAILED]
         self._tell(rest, decided)
+        if death.stack and rest:
+            _log.error("process.died", process=process_id, pid=corpse.pid, stack=death.stack)
 
-    def _decide_all(self, jobs: list[OwnedJob], corpse: Corpse) -> list[Recovery]:
+    def _decide_all(self, jobs: list[OwnedJob], corpse: Corpse, death: Death) -> list[Recovery]:
         """A suspect runs with no other suspect beside it: its process's death is laid on it."""
         suspected = any(job.crashes >= SUSPECT_AFTER for job in jobs)
+        ran = sum(not mark.timed_out for mark in corpse.marks)
+        why = death.sentence(corpse.pid, others=ran - 1)
         return [
-            self._decide(job, corpse, charged=not suspected or job.crashes >= SUSPECT_AFTER)
+            replace(row, traceback=death.stack) if row.outcome == "crashed" else row
             for job in jobs
+            for suspect in (job.crashes >= SUSPECT_AFTER,)
+            for row in (self._decide(job, corpse, why, charged=not suspected or suspect),)
         ]
 
-    def _decide(self, job: OwnedJob, corpse: Corpse, *, charged: bool) -> Recovery:
+    def _decide(self, job: OwnedJob, corpse: Corpse, why: str, *, charged: bool) -> Recovery:
         flags = _flags(job, corpse) or 0
         if flags & TIMED_OUT:
             # That attempt had failed before; only its retry waited for the thread's end.
@@ -130,12 +151,12 @@ class Recoverer:
             return replace(row, failed=1, error_type="TimeoutError", unblocks=job.leads)
         if flags & INTERRUPTED and job.on_crash == "retry":
             return self._row(job, corpse, JobState.QUEUED, "interrupted", None, crashed=False)
-        certain = corpse.readable and corpse.same_boot
+        certain = _is_certain(corpse)
         charged = charged and certain
         if flags & INTERRUPTED:
             reason, charged = CUT_OFF, False
         elif certain:
-            reason = f"Its process (pid {corpse.pid}) died while it ran."
+            reason = why
         else:
             reason = "Its process ended, perhaps with the machine; the job may have started."
         if job.on_crash == "hold":
@@ -184,11 +205,16 @@ class Recoverer:
                 )
 
 
+def _is_certain(corpse: Corpse) -> bool:
+    """Return whether it is known what had started, and that the machine lives on."""
+    return corpse.readable and corpse.same_boot
+
+
 def _may_have_started(job: OwnedJob, corpse: Corpse) -> bool:
     """Return whether an attempt had started, or nobody can say that it had not."""
     if job.state is not JobState.RUNNING:
         return False
-    if not corpse.readable or not corpse.same_boot:
+    if not _is_certain(corpse):
         return True
     return _flags(job, corpse) is not None
 

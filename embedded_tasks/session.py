@@ -25,7 +25,15 @@ from embedded_tasks.known_tasks import KnownTasks
 from embedded_tasks.logs import LogObserver
 from embedded_tasks.observing import Observing
 from embedded_tasks.parts import Parts
-from embedded_tasks.processes import FileGuard, Kind, Mailbox, Peers, ProcessFile, WritersLock
+from embedded_tasks.processes import (
+    FileGuard,
+    Kind,
+    LastWords,
+    Mailbox,
+    Peers,
+    ProcessFile,
+    WritersLock,
+)
 from embedded_tasks.pruner import Pruner
 from embedded_tasks.recovery import Recoverer, RecoveryReport
 from embedded_tasks.running import Running, RunningHooks
@@ -34,6 +42,7 @@ from embedded_tasks.signals import ShutdownSignals
 from embedded_tasks.store import Store, StoreSettings
 from embedded_tasks.supervision import Supervisor
 from embedded_tasks.waiting import Waiting
+from embedded_tasks.watchdog import Blocked, Watchdog
 from embedded_tasks.worker import Worker, WorkerHooks
 
 __all__ = ["Session"]
@@ -57,6 +66,7 @@ class Session:
 
     mailbox: Mailbox
     process_file: ProcessFile
+    last_words: LastWords
     store: Store
     peers: Peers
     waiting: Waiting
@@ -64,6 +74,7 @@ class Session:
     settler: Settler
     threads: Threads
     children: Children
+    watchdog: Watchdog
     running: Running
     worker: Worker
     chains: Chains
@@ -124,6 +135,9 @@ class Session:
         self._stack.callback(self._close_mailbox)
         self.process_file = ProcessFile.create(self._folder, self.process_id)
         self._stack.callback(self._close_process_file)
+        self.last_words = LastWords(self._folder, self.process_id)
+        self._stack.callback(self._close_last_words)
+        self.last_words.begin()
         lock = WritersLock(self._folder)
         self._stack.callback(lock.close)
         guard = FileGuard(self._path)
@@ -194,9 +208,15 @@ class Session:
             children=self.children,
             patience=settings.cancel_patience,
         )
-        self.running = Running(
-            ports, self.process_file, RunningHooks(self._attempt_ended, self.observing.stuck)
+        self.watchdog = Watchdog(
+            parts.clock,
+            settings.loop_block_warning,
+            busy=lambda: len(self.running) > 0,
+            told=self._loop_was_blocked,
         )
+        self._stack.callback(self.watchdog.close)
+        hooks = RunningHooks(self._attempt_ended, self.observing.stuck, self.watchdog.started)
+        self.running = Running(ports, self.process_file, hooks)
         self.worker = Worker(
             self.store,
             self.process_id,
@@ -306,6 +326,12 @@ class Session:
 
     def _attempt_ended(self, attempt: Attempt, outcome: Outcome, mark: int | None) -> None:
         self.settler.add(Ended(attempt, outcome, mark, self.parts.clock.now()))
+
+    def _loop_was_blocked(self, found: Blocked) -> None:
+        event = found.event()
+        if found.job is not None and event is not None:
+            self.running.blocked(found.job, found.block)
+            self.observing.observe(event)
 
     def _settled(self, ids: list[str]) -> None:
         self.waiting.settled(ids)

@@ -20,6 +20,7 @@ from embedded_tasks.events import Observer
 __all__ = ["RunnerOptions", "Settings", "always_decodes", "in_test_mode"]
 
 _MOST_SLOTS = 10_000
+_SHORTEST_BLOCK = 0.01
 _MOST_COUNTED = 1_000_000_000
 _LEAST_MEMORY = 128 * 1024 * 1024
 
@@ -37,6 +38,7 @@ class RunnerOptions(TypedDict, total=False):
     child_max_jobs: int | None
     max_stuck: int
     store_wait: Duration
+    loop_block_warning: Duration | None
     max_payload_bytes: int
     synchronous: Literal["FULL", "NORMAL", "EXTRA", "OFF"]
     journal_mode: Literal["WAL", "DELETE"]
@@ -64,6 +66,8 @@ class Settings:
         max_stuck: How many functions may go on although they were given up (default 500); those
             beyond it keep their slot.
         store_wait: How long an enqueue waits for its commit before it fails (default 5).
+        loop_block_warning: How long the event loop may be kept from going round, while a job runs,
+            until that is logged and kept with the job (default 1); None does not watch.
         max_payload_bytes: The largest encoded arguments or result (default 1 MiB).
         synchronous: SQLite's setting; only "FULL" (default) and "EXTRA" survive a power cut.
         journal_mode: SQLite's setting (default "WAL").
@@ -82,6 +86,7 @@ class Settings:
     child_max_jobs: int | None = None
     max_stuck: int = 500
     store_wait: float = 5.0
+    loop_block_warning: float | None = 1.0
     max_payload_bytes: int = 1024 * 1024
     synchronous: str = "FULL"
     journal_mode: str = "WAL"
@@ -117,6 +122,7 @@ class Settings:
             child_max_jobs=_count("child_max_jobs", options.get("child_max_jobs")),
             max_stuck=_count("max_stuck", options.get("max_stuck", 500), 0) or 0,
             store_wait=seconds(options.get("store_wait", 5.0), "store_wait"),
+            loop_block_warning=_block_warning(options.get("loop_block_warning", 1.0)),
             max_payload_bytes=_bytes(options.get("max_payload_bytes", 1024 * 1024)),
             synchronous=_one_of(
                 "synchronous", options.get("synchronous", "FULL"), "FULL NORMAL EXTRA OFF"
@@ -179,6 +185,17 @@ def _memory_limit(value: object) -> int | None:
             "child_memory_limit: only Linux tells how much memory another process uses."
         )
     return value
+
+
+def _block_warning(value: Duration | None) -> float | None:
+    if value is None:
+        return None
+    limit = seconds(value, "loop_block_warning")
+    if limit < _SHORTEST_BLOCK:
+        raise ConfigurationError(
+            f"loop_block_warning={value!r}: expected at least {_SHORTEST_BLOCK} s, or None."
+        )
+    return limit
 
 
 def _modules(value: object) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from embedded_tasks.config import Retention
 from embedded_tasks.errors import StoreError, StoreUnavailableError
 from embedded_tasks.events import JobEvent, Observer
 from embedded_tasks.job import AttemptError, JobState, Outcome, Settlement
-from embedded_tasks.settling import EVENT_OF, Times, settlement
+from embedded_tasks.settling import EVENT_OF, Times, noted, settlement
 from embedded_tasks.store import Store
 
 __all__ = ["Ended", "Marks", "Settler", "SettlerHooks"]
@@ -146,8 +146,10 @@ class Settler:
             self._hooks.queued(min(queued, default=0.0))
 
     def _settlement(self, ended: Ended) -> Settlement:
-        times = Times(ended.attempt.started_at, ended.ended_at)
-        return settlement(ended.attempt.job, self._owner, ended.outcome, times, self._retention)
+        attempt = ended.attempt
+        times = Times(attempt.started_at, ended.ended_at)
+        row = settlement(attempt.job, self._owner, ended.outcome, times, self._retention)
+        return row if attempt.block is None else noted(row, attempt.block)
 
     def _clear(self, mark: int) -> None:
         try:

@@ -7,7 +7,7 @@ writing. Called by the settler.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from embedded_tasks.config import Retention
 from embedded_tasks.events import EventName
@@ -23,6 +23,7 @@ from embedded_tasks.job import (
     Held,
     Interrupted,
     JobState,
+    LoopBlock,
     Outcome,
     RetryLater,
     Settlement,
@@ -30,7 +31,7 @@ from embedded_tasks.job import (
     Succeeded,
 )
 
-__all__ = ["EVENT_OF", "Times", "settlement"]
+__all__ = ["EVENT_OF", "Times", "noted", "settlement"]
 
 EVENT_OF: Mapping[type[Outcome], EventName] = {
     Succeeded: EventName.SUCCEEDED,
@@ -107,6 +108,19 @@ def settlement(
         prune_at=times.ended_at + retention.keep(after.state) if finished else None,
         leads=job.leads,
     )
+
+
+def noted(row: Settlement, block: LoopBlock) -> Settlement:
+    """Return the same with a note that the attempt blocked the event loop, and where."""
+    error = row.error
+    if error is not None:
+        stack = f"{error.traceback or ''}\n{block.sentence}\n{block.stack}"
+        error = replace(error, traceback=stack)
+    if row.state is JobState.SUCCEEDED:
+        reason = f"{block.sentence} {row.reason or ''}".rstrip()
+    else:
+        reason = f"{(row.reason or '').rstrip('.')}. {block.sentence}".removeprefix(". ")
+    return row._replace(reason=reason, error=error)
 
 
 def _next(outcome: Outcome, now: float) -> _Next:

@@ -6,8 +6,10 @@ and any decision about them. Called by the runner and its services.
 
 from __future__ import annotations
 
+from embedded_tasks.processes.deaths import Death, examine
 from embedded_tasks.processes.file_guard import FileGuard
 from embedded_tasks.processes.filesystem import FolderCheck, check_folder
+from embedded_tasks.processes.last_words import LastWords
 from embedded_tasks.processes.layout import list_processes, processes_folder
 from embedded_tasks.processes.mailbox import Mailbox
 from embedded_tasks.processes.messages import NOBODY, Kind
@@ -23,9 +25,11 @@ __all__ = [
     "NOBODY",
     "TIMED_OUT",
     "Corpse",
+    "Death",
     "FileGuard",
     "FolderCheck",
     "Kind",
+    "LastWords",
     "Mailbox",
     "Mark",
     "Peers",
@@ -33,6 +37,7 @@ __all__ = [
     "ProcessFile",
     "WritersLock",
     "check_folder",
+    "examine",
     "list_processes",
     "probe",
     "processes_folder",

@@ -23,12 +23,13 @@ __all__ = [
     "new_path",
     "processes_folder",
     "publish",
+    "trace_path",
     "writers_lock_path",
 ]
 
 _T = TypeVar("_T")
 _ID = re.compile(r"[0-9a-f]{32}")
-_NAME = re.compile(r"([0-9a-f]{32})\.(?:lock|fifo)")
+_NAME = re.compile(r"([0-9a-f]{32})\.(?:lock|fifo|trace)")
 _LEFTOVER = re.compile(r"\.[0-9a-f]{32}\.(?:lock|fifo)")
 _TRIES: Final = 5
 
@@ -54,6 +55,11 @@ def lock_path(folder: Path, process_id: str) -> Path:
 def fifo_path(folder: Path, process_id: str) -> Path:
     """Return the path of the named pipe for messages to a process."""
     return folder / f"{process_id}.fifo"
+
+
+def trace_path(folder: Path, process_id: str) -> Path:
+    """Return the path of what a process says of itself, and of its crash."""
+    return folder / f"{process_id}.trace"
 
 
 def writers_lock_path(folder: Path) -> Path:

@@ -14,7 +14,13 @@ from types import TracebackType
 
 from embedded_tasks.processes import posix
 from embedded_tasks.processes.descriptors import Descriptor
-from embedded_tasks.processes.layout import fifo_path, is_process_id, list_leftovers, lock_path
+from embedded_tasks.processes.layout import (
+    fifo_path,
+    is_process_id,
+    list_leftovers,
+    lock_path,
+    trace_path,
+)
 from embedded_tasks.processes.records import Contents, Mark, decode_file
 
 __all__ = ["Corpse", "Probe", "probe", "remove_leftovers"]
@@ -58,8 +64,9 @@ class Corpse:
         if not is_process_id(self.process_id):
             return
         # The pipe first: without a lock file, a pipe that is read counts as a living process.
-        with contextlib.suppress(OSError):
-            fifo_path(self._folder, self.process_id).unlink()
+        for named in (fifo_path, trace_path):
+            with contextlib.suppress(OSError):
+                named(self._folder, self.process_id).unlink()
         path = lock_path(self._folder, self.process_id)
         if self._descriptor is not None and _same_file(path, self._descriptor.number):
             with contextlib.suppress(OSError):

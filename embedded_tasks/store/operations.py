@@ -103,6 +103,7 @@ class Recovery:
     error_message: str | None
     unblocks: bool
     failed: int = 0
+    traceback: str | None = None
 
 
 class Jobs:
@@ -212,7 +213,11 @@ class Jobs:
         for row in rows:
             guard = {"id": row.id, "attempt": row.attempt, "owner": row.owner}
             attempt = {"now": row.now, "outcome": row.outcome}
-            error = {"error_type": row.error_type, "error_message": row.error_message}
+            error = {
+                "error_type": row.error_type,
+                "error_message": row.error_message,
+                "traceback": row.traceback,
+            }
             connection.execute(QUERIES["record_crash"], guard | attempt | error)
             after = {
                 "state": row.state,

@@ -160,8 +160,10 @@ RETURNING id, cancel_requested;
 
 -- name: record_crash
 -- Keep the attempt that ended with its process.
-INSERT OR IGNORE INTO attempts (job, number, outcome, started_at, ended_at, error_type, error_message)
-SELECT seq, attempt, :outcome, started_at, :now, :error_type, :error_message FROM jobs
+INSERT OR IGNORE INTO attempts (
+    job, number, outcome, started_at, ended_at, error_type, error_message, traceback
+)
+SELECT seq, attempt, :outcome, started_at, :now, :error_type, :error_message, :traceback FROM jobs
 WHERE id = :id AND state = 'running' AND attempt = :attempt AND owner = :owner;
 
 -- name: unblock

@@ -324,6 +324,14 @@ class Runner(Enqueuer):
             raise ResultTimeoutError(job_id, timeout or 0.0)
         return result_of(await self.fetch(job_id), self._codec.decoded_result)
 
+    async def wait(self, job_id: str, timeout: float | None) -> bool:
+        """Return whether a job has ended or is held before so many seconds are over."""
+        return await self._running("wait").waiting.wait(job_id, timeout)
+
+    def task_name(self, func: Any) -> str:
+        """Return the name by which the jobs of a function are stored."""
+        return self._catalogue.of(func, (), {})[0].name
+
     async def cancel(self, job_id: str, *, reason: str = "It was cancelled.") -> CancelAnswer:
         """Cancel a job: at once if it waits, as far as that can be done if it runs.
 

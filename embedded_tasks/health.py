@@ -53,8 +53,7 @@ async def health_of(session: Session) -> Health:
     except StoreError as error:
         problems.append(str(error))
     can_read = not problems
-    if session.store.writer.last_error is not None:
-        problems.append(f"The last write failed: {session.store.writer.last_error}")
+    problems += await session.trouble.problems()
     if not session.process_file.in_place():
         problems.append(
             "The process file was removed: siblings take this process for dead. Restart it."

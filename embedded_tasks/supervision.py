@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from embedded_tasks.clock import Clock, pause
+from embedded_tasks.errors import StoreUnavailableError
 
 __all__ = ["Supervisor"]
 
@@ -54,6 +55,21 @@ class Supervisor:
         task = asyncio.create_task(self._guard(name, work), name=f"embedded_tasks {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def insist(self, name: str, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Run something once; while the store cannot, run it again after a pause."""
+        self.spawn(name, self._insist(name, work))
+
+    async def _insist(self, name: str, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        delay = _FIRST_PAUSE
+        while True:
+            try:
+                await work()
+                return
+            except StoreUnavailableError as error:
+                _log.error("background_work.waits", work=name, error=str(error), again_after=delay)
+            await pause(self._clock, delay)
+            delay = min(delay * 2, _LONGEST_PAUSE)
 
     async def close(self) -> None:
         """Cancel what still runs and wait for its end."""

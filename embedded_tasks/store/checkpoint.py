@@ -7,17 +7,21 @@ checkpoints are off and ours run while the writers' lock is held. Called by the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 
 __all__ = ["Checkpointer"]
 
 _COMMITS = 500
+_GROWTH = 16 * 1024 * 1024
+
 _LARGE_WAL = 64 * 1024 * 1024
+"""Bytes; a WAL that is larger is cut as soon as nobody reads from it."""
 
 
 class Checkpointer:
-    """Copies the WAL back after so many commits, and shrinks it when it has grown large.
+    """Copies the WAL back after so many commits or bytes, and shrinks it when it has grown large.
 
     Args:
         path: The database file.
@@ -28,34 +32,56 @@ class Checkpointer:
         self._wal = f"{path}-wal"
         self._every = commits
         self._since = 0
+        self._size = 0
         self.checkpoints: int = 0
+        self.blocked: bool = False
+        """Whether a reader kept the last one from copying, or cutting, all."""
 
     def after_commit(self, connection: sqlite3.Connection) -> None:
         """Count a commit, and checkpoint when it is time; the writers' lock is held."""
         self._since += 1
-        if self._since < self._every:
+        # Beyond its greatest length so far, a WAL grows by what was not copied back yet.
+        if self._since < self._every and self.wal_size() < self._size + _GROWTH:
             return
+        self.checkpoint(connection)
+
+    def checkpoint(self, connection: sqlite3.Connection) -> None:
+        """Copy back what can be copied, and cut a large WAL; the writers' lock is held."""
         self._since = 0
         self.checkpoints += 1
-        try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            if self._wal_size() > _LARGE_WAL:
-                self._shrink(connection)
-        except sqlite3.Error:
-            # The commit stands in the WAL; the next round tries again.
-            return
+        with contextlib.suppress(sqlite3.Error):
+            # After an error the commits stand in the WAL, and the next round tries again.
+            rows = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self.blocked = _is_blocked(rows)
+            if not self.blocked and self.is_large():
+                self.blocked = self._shrink(connection)
+        self._size = self.wal_size()
 
-    def _shrink(self, connection: sqlite3.Connection) -> None:
+    def soon(self) -> None:
+        """Checkpoint after the next commit, whatever it is."""
+        self._since = self._every
+
+    def _shrink(self, connection: sqlite3.Connection) -> bool:
         # Without waiting: a reader may be in the way, and writers wait behind us.
         (wait,) = connection.execute("PRAGMA busy_timeout").fetchone()
         connection.execute("PRAGMA busy_timeout=0")
         try:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return _is_blocked(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
         finally:
             connection.execute(f"PRAGMA busy_timeout={wait}")
 
-    def _wal_size(self) -> int:
+    def is_large(self) -> bool:
+        """Return whether the WAL has grown beyond what is usual."""
+        return self.wal_size() > _LARGE_WAL
+
+    def wal_size(self) -> int:
+        """Return the size of the WAL in bytes."""
         try:
             return os.stat(self._wal).st_size
         except OSError:
             return 0
+
+
+def _is_blocked(rows: list[tuple[int, int, int]]) -> bool:
+    busy, in_wal, copied = rows[0]
+    return bool(busy) or copied < in_wal

@@ -21,7 +21,14 @@ from embedded_tasks.errors import (
     StoreUnavailableError,
 )
 
-__all__ = ["Connection", "SQLiteConnection", "check_version", "connect", "translated"]
+__all__ = [
+    "Connection",
+    "SQLiteConnection",
+    "check_version",
+    "connect",
+    "is_undecodable",
+    "translated",
+]
 
 SQLiteConnection = sqlite3.Connection
 """What a transaction function is given; named here so that nobody else imports sqlite3."""
@@ -43,6 +50,16 @@ _PASSING_CODES = frozenset(
         sqlite3.SQLITE_INTERRUPT,
     }
 )
+_REMEDIES = {
+    sqlite3.SQLITE_BUSY: "Another program holds SQLite's lock, such as a shell or a backup with an "
+    "open transaction: end it.",
+    sqlite3.SQLITE_FULL: "The disk is full: make room on it.",
+    sqlite3.SQLITE_IOERR: "The disk fails: the system's log says why.",
+    sqlite3.SQLITE_READONLY: "The file or its disk is read-only: see to its permissions and mount.",
+    sqlite3.SQLITE_CANTOPEN: "It cannot be opened: see to its permissions, and to the number of "
+    "files that this process may open.",
+}
+"""What a person can do about an error that passes; the runner goes on by itself then."""
 
 
 class Connection(aiosqlite.Connection):
@@ -73,6 +90,10 @@ class Connection(aiosqlite.Connection):
             if self._stopped is not None:
                 await self._stopped
             raise translated(error, self._path) from error
+
+    def read_leniently(self) -> None:
+        """Read text that is no UTF-8, too, as text that nothing takes for sound."""
+        self._conn.text_factory = _lenient
 
     def stop(self) -> asyncio.Future[Any] | None:
         """Stop the connection's thread, as aiosqlite does, and remember when it has ended."""
@@ -122,6 +143,19 @@ def check_version(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Non
         )
 
 
+def is_undecodable(error: Exception) -> bool:
+    """Return whether a row could not be read for a text in it that is no UTF-8."""
+    return isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error)
+
+
+def _lenient(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        # No JSON begins like this, so that it is never taken for arguments.
+        return "\N{REPLACEMENT CHARACTER}" + data.decode(errors="replace")
+
+
 def translated(error: sqlite3.Error, path: str) -> StoreError:
     """Return what an SQLite error means for the caller."""
     code = getattr(error, "sqlite_errorcode", 0)
@@ -134,6 +168,7 @@ def translated(error: sqlite3.Error, path: str) -> StoreError:
         )
     if primary in _PASSING_CODES:
         return StoreUnavailableError(
-            f"{path} cannot be written or read just now ({name}: {error}). Nothing was stored."
+            f"{path} cannot be written or read just now ({name}: {error}). Nothing was stored. "
+            f"{_REMEDIES.get(primary, '')}".rstrip()
         )
     return StoreError(f"{path}: {name}: {error}")

@@ -96,6 +96,8 @@ class Writer:
         self._later: asyncio.TimerHandle | None = None
         self.commits: int = 0
         self.last_error: str | None = None
+        self.was_full: bool = False
+        """Whether the disk was full; whoever has seen that there is room again takes it back."""
         self.refusal: StoreError | None = None
         """Why nothing is written any more: the file is damaged, or not for this runner."""
         self.on_slow: Callable[[], None] = _do_nothing
@@ -125,8 +127,9 @@ class Writer:
         except TimeoutError:
             self._give_up(operation, future)
             self.on_slow()
+            why = self.stalled(0.0) or ""
             raise StoreUnavailableError(
-                f"{self._path} did not commit within {wait:g} s. {self.stalled(0.0) or ''} The jobs "
+                f"{self._path} did not commit within {wait:g} s. {why} The jobs "
                 "were taken back, or will be as soon as the commit that is under way has ended."
             ) from None
         except asyncio.CancelledError:
@@ -324,6 +327,7 @@ class Writer:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+                self.was_full = True
                 # There may be room in the file, and then the WAL begins anew.
                 self.checkpointer.checkpoint(connection)
             raise

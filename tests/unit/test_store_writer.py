@@ -16,6 +16,7 @@ import pytest
 from embedded_tasks.errors import StoreUnavailableError
 from embedded_tasks.store.checkpoint import Checkpointer
 from embedded_tasks.store.connection import Connection
+from embedded_tasks.store.identity import FileIdentity
 from embedded_tasks.store.writer import Operation, Writer
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +53,7 @@ class NoLock:
 
 def writer_on(thread: Thread) -> Writer:
     connection = cast(Connection, thread)
-    return Writer(connection, NoLock(), Checkpointer("x"), "x", lambda: None)
+    return Writer(connection, NoLock(), Checkpointer("x"), FileIdentity("x"), lambda: None)
 
 
 def operation(thread: Thread) -> Operation:

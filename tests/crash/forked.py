@@ -7,6 +7,7 @@ worker does. Called by `harness.py`; servers and scripts are started as programs
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import io
 import logging
 import os
@@ -93,6 +94,7 @@ def _become(mode: str, environment: dict[str, str], streams: tuple[int, ...]) ->
 
 
 def _forget_pytest() -> None:
+    faulthandler.disable()  # it would write to a number that is another file's by now
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     sys.stdin = sys.stdout = io.StringIO()

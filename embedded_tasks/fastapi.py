@@ -23,16 +23,23 @@ from starlette.types import ASGIApp, Scope
 from embedded_tasks.background import SCOPE, VISIT, BackgroundTask, BackgroundTasks
 from embedded_tasks.batch import RequestBatch
 from embedded_tasks.config import OnCrash
-from embedded_tasks.edge import Edge, RequestVisit
-from embedded_tasks.errors import ConfigurationError, NotDurableError, NotInstalledWarning
+from embedded_tasks.edge import Edge, RequestVisit, answer_queue_full
+from embedded_tasks.errors import (
+    ConfigurationError,
+    NotDurableError,
+    NotInstalledWarning,
+    QueueFullError,
+)
 from embedded_tasks.nondurable import NonDurable
 from embedded_tasks.routes import (
     add_dependency,
+    ends_at_once,
     has_function_stack,
     module_of,
     mounted_apps,
     needs,
     route_of,
+    shows_its_tasks,
     walk,
     watch,
     without,
@@ -131,6 +138,8 @@ class _Installation:
 
     def apply(self) -> None:
         """Reach the app's lifespan, and what else is wanted."""
+        # A handler of the app's own stays.
+        self._app.exception_handlers.setdefault(QueueFullError, answer_queue_full)
         self._compose_lifespan()
         if self._background_tasks:
             self._reach_routes()
@@ -204,20 +213,24 @@ class _Installation:
     # In each request: the first dependency of every route that may have background tasks.
 
     async def _collect(self, conn: HTTPConnection, tasks: fastapi.BackgroundTasks) -> None:
-        batch = self._batch(conn.scope, tasks)
+        self._first_request(conn.scope, tasks)
+        self._open(conn.scope, tasks)
+
+    def _open(self, scope: Scope, tasks: fastapi.BackgroundTasks) -> None:
+        batch = self._batch(scope, tasks)
         if batch is not None:
-            conn.scope["fastapi_function_astack"].push_async_exit(_storing(batch))
+            scope["fastapi_function_astack"].push_async_exit(_storing(batch))
 
     async def _collect_by_yield(
         self, conn: HTTPConnection, tasks: fastapi.BackgroundTasks
     ) -> AsyncIterator[None]:
+        self._first_request(conn.scope, tasks)
         batch = self._batch(conn.scope, tasks)
         yield
         if batch is not None:
             await batch.store()
 
     def _batch(self, scope: Scope, tasks: fastapi.BackgroundTasks) -> RequestBatch | None:
-        self._first_request(scope)
         endpoint = scope.get("endpoint")
         if isinstance(tasks, BackgroundTasks):
             # The routes of an installed app were included into another one.
@@ -244,19 +257,30 @@ class _Installation:
             scope[VISIT] = visit
         return visit
 
-    def _first_request(self, scope: Scope) -> None:
-        """Watch what the route's endpoint returns, and leave the route alone where that will do."""
+    def _first_request(self, scope: Scope, tasks: object) -> None:
+        """Watch what the route's endpoint gets and returns, and leave the route where that will do.
+
+        A dependency more costs each request as much as all else that is done here.
+        """
         route = route_of(scope, self._dependency)
         if not isinstance(route, APIRoute) and not hasattr(route, "original_route"):
             return
-        if watch(route, self._seen):
+        if watch(route, self._given, self._seen):
             SCOPE.set(scope)
+        plain = type(tasks) is fastapi.BackgroundTasks and self._has_function_stack
         # Not under test, where a dependency override may bring a BackgroundTasks in.
-        if self._has_function_stack and not (in_test_mode() or self._app.dependency_overrides):
+        if plain and not (in_test_mode() or self._app.dependency_overrides):
             others = without(route.dependant, self._dependency)
-            if route.dependant.background_tasks_param_name is None and not needs(others, _uses):
+            if shows_its_tasks(route) and not needs(others, _uses):
                 # A new list: requests that walk over the old one must not skip an entry.
                 route.dependant.dependencies = others
+
+    def _given(self, tasks: object) -> None:
+        """An endpoint is about to be called with what FastAPI has made for this request."""
+        scope = SCOPE.get()
+        # Where the route still has its dependency, they are ours already.
+        if scope is not None and type(tasks) is fastapi.BackgroundTasks:
+            self._open(scope, tasks)
 
     def _seen(self, response: Response) -> None:
         """An endpoint returned a response with a background of its own."""
@@ -272,8 +296,8 @@ class _Installation:
 
 
 def _uses(dependant: Dependant) -> bool:
-    """Return whether a dependency may add tasks, or may still fail before the response is sent."""
-    return dependant.background_tasks_param_name is not None or dependant.scope == "function"
+    """Return whether a dependency may add tasks, or do something when the endpoint has returned."""
+    return dependant.background_tasks_param_name is not None or not ends_at_once(dependant.call)
 
 
 def _storing(batch: RequestBatch) -> Callable[..., Any]:

@@ -25,19 +25,23 @@ from embedded_tasks.background import SCOPE
 
 __all__ = [
     "add_dependency",
+    "ends_at_once",
     "has_function_stack",
     "module_of",
     "mounted_apps",
     "needs",
     "route_of",
+    "shows_its_tasks",
     "walk",
     "watch",
     "without",
 ]
 
+_Given = Callable[[object], None]
 _Seen = Callable[[Response], None]
 
 _WATCHED = "_embedded_tasks_watched"
+_SHOWS = "_embedded_tasks_shows"
 
 
 def has_function_stack() -> bool:
@@ -144,14 +148,30 @@ def needs(dependencies: list[Dependant], wanted: Callable[[Dependant], bool]) ->
     return any(wanted(item) or needs(item.dependencies, wanted) for item in dependencies)
 
 
-def watch(route: Any, seen: _Seen) -> bool:
-    """Show `seen` each response with a background that the route's endpoint returns itself.
+def ends_at_once(call: object) -> bool:
+    """Return whether a dependency is a plain function: done when it has returned."""
+    return inspect.isfunction(call) and not (
+        inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call)
+    )
 
-    It is called on the event loop, inside the request, before the response is sent.
+
+def shows_its_tasks(route: Any) -> bool:
+    """Return whether a watched route has no `BackgroundTasks`, or its endpoint is seen with it."""
+    return route.dependant.background_tasks_param_name is None or hasattr(
+        route.dependant.call, _SHOWS
+    )
+
+
+def watch(route: Any, given: _Given, seen: _Seen) -> bool:
+    """Show what the route's endpoint is given, where that can be done on the event loop, and each
+    response with a background that it returns itself.
+
+    Both are called on the event loop, inside the request, before the response is sent.
 
     Args:
         route: An APIRoute, or what FastAPI makes of one for an included router.
-        seen: Finds the request by `SCOPE`.
+        given: Gets the `BackgroundTasks` that an async endpoint is called with.
+        seen: Gets the response; both find the request by `SCOPE`.
 
     Returns:
         Whether that is new; a route is watched once.
@@ -163,12 +183,14 @@ def watch(route: Any, seen: _Seen) -> bool:
     setattr(route, _WATCHED, True)
     if not (inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint)):
         # FastAPI has decided by now how to call it, so a wrapper may be of either kind.
-        dependant.call = _watched(endpoint, seen)
+        dependant.call = _watched(endpoint, dependant.background_tasks_param_name, given, seen)
     route.app = _with_scope(route.app)
     return True
 
 
-def _watched(endpoint: Callable[..., Any], seen: _Seen) -> Callable[..., Any]:
+def _watched(
+    endpoint: Callable[..., Any], tasks: str | None, given: _Given, seen: _Seen
+) -> Callable[..., Any]:
     async def wait(result: Awaitable[Any]) -> Any:
         response = await result
         if isinstance(response, Response) and response.background is not None:
@@ -177,7 +199,12 @@ def _watched(endpoint: Callable[..., Any], seen: _Seen) -> Callable[..., Any]:
 
     @functools.wraps(endpoint)
     async def call_async(*args: Any, **kwargs: Any) -> Any:
-        return await wait(endpoint(*args, **kwargs))
+        if tasks is not None:
+            given(kwargs[tasks])
+        response = await endpoint(*args, **kwargs)
+        if isinstance(response, Response) and response.background is not None:
+            seen(response)
+        return response
 
     @functools.wraps(endpoint)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -189,7 +216,10 @@ def _watched(endpoint: Callable[..., Any], seen: _Seen) -> Callable[..., Any]:
             from_thread.run_sync(seen, result)
         return result
 
-    return call_async if inspect.iscoroutinefunction(endpoint) else call
+    if not inspect.iscoroutinefunction(endpoint):
+        return call
+    setattr(call_async, _SHOWS, True)
+    return call_async
 
 
 def _with_scope(app: ASGIApp) -> ASGIApp:

@@ -82,8 +82,9 @@ def check_folder(database: str | os.PathLike[str], *, mounts: str | None = None)
             "SQLite's WAL does not work. Put the file on a local disk of this machine."
         )
     try:
-        _make_folders(path, folder)
+        # First, so that whoever is refused leaves nothing of theirs behind.
         _check_owners(path, folder)
+        _make_folders(path, folder)
         folder.chmod(0o700)
         _check_locks(folder)
         _check_pipes(folder)
@@ -165,19 +166,20 @@ def _check_owners(path: Path, folder: Path) -> None:
                 "Run it as that user (sudo -u, su, or USER in a Dockerfile), or stop all its "
                 f"processes and give the files to this one: chown -R {os.geteuid()} {path}*"
             )
-    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+    if path.is_file() and not os.access(path, os.R_OK | os.W_OK):
         raise PermissionError(errno.EACCES, "it cannot be read and written", str(path))
 
 
 def _entries(folder: Path) -> Iterator[Path]:
-    with os.scandir(folder) as entries:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             yield Path(entry.path)
 
 
 def _owners(paths: Iterable[Path]) -> Iterator[tuple[Path, int]]:
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):  # a sibling has just closed
+        # It is not there yet, or a sibling has just closed.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             yield path, path.lstat().st_uid
 
 

@@ -191,3 +191,14 @@ def test_long_paths_work(tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 150) / ("y" * 150)
     deep.mkdir(parents=True)
     assert len(str(check_folder(deep / "tasks.db").folder)) > 300
+
+
+def test_who_is_refused_for_a_file_of_another_user_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tasks.db").touch()
+    other = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    with pytest.raises(ConfigurationError, match="belongs to user"):
+        check_folder(tmp_path / "tasks.db")
+    assert names_in(tmp_path) == ["tasks.db"]

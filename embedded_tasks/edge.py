@@ -6,20 +6,43 @@ What lives here: what is known of one request on its way, and its end. What does
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import fastapi
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embedded_tasks.background import SCOPE, VISIT, BackgroundTasks
 from embedded_tasks.batch import RequestBatch
+from embedded_tasks.errors import QueueFullError
 from embedded_tasks.runner import Runner
 from embedded_tasks.streams import EventStreams
 
-__all__ = ["Edge", "RequestVisit"]
+__all__ = ["Edge", "RequestVisit", "answer_queue_full"]
 
 _BATCH = "embedded_tasks.batch"
+
+
+async def answer_queue_full(connection: HTTPConnection, error: QueueFullError) -> Response:
+    """Answer 503 for `QueueFullError`, in the form in which the app tells of HTTP errors.
+
+    Args:
+        connection: The request.
+        error: What was raised in it; for anything but a request it is raised again.
+    """
+    if not isinstance(connection, Request):
+        raise error
+    headers = {"Retry-After": str(error.retry_after)}
+    answer = HTTPException(503, "Too much work is waiting. Please try again later.", headers)
+    handler = connection.app.exception_handlers.get(HTTPException)
+    if handler is None:
+        return JSONResponse({"detail": answer.detail}, 503, headers)
+    response = handler(connection, answer)
+    return cast(Response, await response if inspect.isawaitable(response) else response)
 
 
 class RequestVisit:

@@ -14,6 +14,7 @@ job (`Retry`, `Snooze`), which are in `retry.py`. Every layer raises from here.
     ├── StoreError
     │   ├── StoreUnavailableError             busy, full, read-only, or too slow: try again
     │   └── StoreFormatError                  a newer, foreign or damaged file
+    ├── QueueFullError                        more jobs wait than `max_queued` allows
     ├── JobNotFoundError (LookupError)
     ├── JobStateError                         the job's state does not allow that
     ├── ResultTimeoutError (TimeoutError)     `result(timeout=...)` has passed; the job goes on
@@ -46,6 +47,7 @@ __all__ = [
     "NotStartedError",
     "PayloadError",
     "PayloadTooLargeError",
+    "QueueFullError",
     "ResultTimeoutError",
     "StoreError",
     "StoreFormatError",
@@ -136,6 +138,29 @@ class StoreUnavailableError(StoreError):
 
 class StoreFormatError(StoreError):
     """The file is newer than this release, not ours, or damaged; it was left as it is."""
+
+
+class QueueFullError(EmbeddedTasksError):
+    """More jobs would wait than `max_queued` allows; nothing was stored.
+
+    Args:
+        queue: The queue that is full, or None when the limit is for all queues together.
+        waiting: How many jobs wait.
+        limit: How many may.
+        retry_after: Seconds after which there should be places, as jobs have left lately.
+    """
+
+    def __init__(self, queue: str | None, waiting: int, limit: int, retry_after: int) -> None:
+        self.queue = queue
+        self.waiting = waiting
+        self.limit = limit
+        self.retry_after = retry_after
+        where = "The runner's queues are" if queue is None else f"Queue {queue!r} is"
+        super().__init__(
+            f"{where} full: {waiting:,} jobs wait, and max_queued allows {limit:,}. Nothing was "
+            f"stored. Try again in {retry_after} s; if that happens often, run more at once "
+            "(concurrency=, or more processes) or raise TaskRunner(..., max_queued=)."
+        )
 
 
 class JobNotFoundError(EmbeddedTasksError, LookupError):

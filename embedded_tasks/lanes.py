@@ -39,6 +39,7 @@ class Lane:
         ended: How many attempts have ended since the start.
         due: Whether the store may have more that is due.
         starting: Whether jobs out of `ready` are being started just now.
+        ended_at: When the last attempt ended, by the monotonic clock.
     """
 
     is_async: bool
@@ -47,6 +48,7 @@ class Lane:
     ended: int = 0
     due: bool = True
     starting: bool = False
+    ended_at: float = 0.0
     _ended_at_claim: int = 0
     _ended_at_look: int = 0
 

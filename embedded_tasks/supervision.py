@@ -14,6 +14,7 @@ import structlog
 
 from embedded_tasks.clock import Clock, pause
 from embedded_tasks.errors import StoreUnavailableError
+from embedded_tasks.guarding import Failures, GuardedClock, GuardedLoop
 
 __all__ = ["Supervisor"]
 
@@ -21,6 +22,7 @@ _log = structlog.get_logger("embedded_tasks")
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
+_PROVEN = 60.0
 
 
 class Supervisor:
@@ -35,7 +37,22 @@ class Supervisor:
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
-        self.failures: dict[str, str] = {}
+        self._failures = Failures(clock)
+        self.clock: Clock = GuardedClock(clock, self._failures)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """What fails now, by name, with the last error."""
+        return self._failures.now
+
+    @property
+    def past(self) -> list[str]:
+        """What has failed and is over, in words."""
+        return self._failures.past
+
+    def watching(self, loop: asyncio.AbstractEventLoop) -> GuardedLoop:
+        """Return a loop whose readers are told of when they fail, and are called again."""
+        return GuardedLoop(loop, self._clock, self._failures)
 
     def loop(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run a loop until it returns; if it fails, log that and run it again after a pause."""
@@ -82,18 +99,24 @@ class Supervisor:
     async def _supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         delay = _FIRST_PAUSE
         while True:
+            begun = self._clock.monotonic()
             try:
                 await run()
                 return
             except Exception as error:  # noqa: BLE001  # it must not die in silence
-                self.failures[name] = repr(error)
+                if self._clock.monotonic() - begun > _PROVEN:
+                    delay = _FIRST_PAUSE
+                self._failures.failed(f"The loop {name}", error, again=True)
                 _log.exception("loop.failed", loop=name, again_after=delay)
             await pause(self._clock, delay)
+            self._failures.runs_again(f"The loop {name}")
             delay = min(delay * 2, _LONGEST_PAUSE)
 
     async def _guard(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
         try:
             await work
         except Exception as error:  # noqa: BLE001  # as above
-            self.failures[name] = repr(error)
+            self._failures.failed(name, error)
             _log.exception("background_work.failed", work=name)
+        else:
+            self._failures.worked(name)

@@ -96,6 +96,19 @@ class Worker:
         """Return the slots of each kind."""
         return {"async": self._lanes[True].slots.size, "sync": self._lanes[False].slots.size}
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing is claimed any more, or not yet."""
+        return self._stopping
+
+    def free(self, is_async: bool) -> int:
+        """Return how many slots of a kind are free."""
+        return self._lanes[is_async].slots.free
+
+    def standstill(self, is_async: bool) -> float:
+        """Return for how many seconds no attempt of a kind has ended."""
+        return self._clock.monotonic() - self._lanes[is_async].ended_at
+
     def is_full(self) -> bool:
         """Return whether a kind of job would have to wait here."""
         return self._stopping or any(not lane.slots.free for lane in self._lanes.values())
@@ -103,6 +116,8 @@ class Worker:
     def open(self) -> None:
         """Start taking jobs."""
         self._stopping = False
+        for lane in self._lanes.values():
+            lane.ended_at = self._clock.monotonic()
         self.wake()
 
     def wake(self) -> None:
@@ -348,6 +363,7 @@ class Worker:
 
     def _freed(self, job: ClaimedJob, lane: Lane) -> None:
         lane.ended += 1
+        lane.ended_at = self._clock.monotonic()
         self.suspects.ended(job.id)
         self.give_slot_back(lane.is_async)
 

@@ -132,7 +132,9 @@ class Clients:
 def gaps(rng: random.Random, mean: float) -> Iterator[float]:
     """Seconds between kills: at random, from 0.05 to 1."""
     while True:
-        yield min(0.05 + rng.expovariate(1 / mean), 1.0)
+        seconds = 0.05 + rng.expovariate(1 / mean)
+        if seconds <= 1:
+            yield seconds
 
 
 def who_answers(server: Server) -> int:

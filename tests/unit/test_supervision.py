@@ -6,6 +6,7 @@ What lives here: `embedded_tasks/supervision.py`. What does not: the loops. Call
 from __future__ import annotations
 
 import asyncio
+import os
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,7 @@ from structlog.testing import capture_logs
 
 from embedded_tasks.supervision import Supervisor
 from tests.support.clock import FakeClock
-from tests.support.turns import turns
+from tests.support.turns import turns, until
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +52,7 @@ async def test_a_failing_loop_is_told_to_health() -> None:
     with capture_logs():
         supervisor.loop("worker", loop)
         await turns()
-    assert supervisor.failures == {"worker": "ValueError('again')"}
+    assert supervisor.failures == {"The loop worker": "ValueError('again')"}
     await supervisor.close()
 
 
@@ -118,3 +119,150 @@ async def test_nothing_is_begun_after_closing() -> None:
     supervisor.spawn("look", work())
     await turns()
     assert supervisor.failures == {}
+
+
+async def test_a_loop_s_failure_is_over_when_it_has_run_again_for_a_while() -> None:
+    clock = FakeClock()
+    supervisor = Supervisor(clock)
+    runs = 0
+
+    async def loop() -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 3:
+            raise ValueError("twice")
+        await asyncio.Event().wait()
+
+    with capture_logs():
+        supervisor.loop("worker", loop)
+        await turns()
+        clock.advance(0.1)
+        await turns()
+        clock.advance(0.2)
+        await turns()
+    assert supervisor.failures
+    assert supervisor.past == []
+    clock.advance(10)
+    assert supervisor.failures == {}
+    (past,) = supervisor.past
+    assert past.startswith("The loop worker failed 2 times, at last at 2027-01-15T")
+    assert "ValueError('twice')" in past
+    await supervisor.close()
+
+
+async def test_a_loop_that_fails_after_a_long_life_begins_with_a_short_pause() -> None:
+    clock = FakeClock()
+    supervisor = Supervisor(clock)
+    lives = iter([0, 0, 0, 0, 100])
+    over = asyncio.Event()
+
+    async def loop() -> None:
+        life = next(lives)
+        if life:
+            clock.advance(life)
+        raise ValueError("again")
+
+    with capture_logs() as lines:
+        supervisor.loop("worker", loop)
+        for _ in range(4):
+            await turns()
+            clock.advance(clock.waits[0])
+        await turns()
+    assert [line["again_after"] for line in lines] == [0.1, 0.2, 0.4, 0.8, 0.1]
+    over.set()
+    await supervisor.close()
+
+
+async def test_small_work_that_failed_is_over_when_it_works_again_or_after_a_minute() -> None:
+    clock = FakeClock()
+    supervisor = Supervisor(clock)
+
+    async def work(error: Exception | None) -> None:
+        if error is not None:
+            raise error
+
+    with capture_logs():
+        supervisor.spawn("look", work(ValueError("once")))
+        supervisor.spawn("tell", work(ValueError("once")))
+        await turns()
+    assert supervisor.failures.keys() == {"look", "tell"}
+    supervisor.spawn("look", work(None))
+    await turns()
+    assert supervisor.failures.keys() == {"tell"}
+    clock.advance(60)
+    assert supervisor.failures == {}
+    assert len(supervisor.past) == 2
+    await supervisor.close()
+
+
+async def test_a_timer_that_fails_is_told_and_takes_nothing_along() -> None:
+    clock = FakeClock()
+    supervisor = Supervisor(clock)
+    called: list[str] = []
+
+    def broken() -> None:
+        raise ValueError("broken")
+
+    supervisor.clock.call_later(1, broken)
+    supervisor.clock.call_later(1, lambda: called.append("next"))
+    with capture_logs() as lines:
+        clock.advance(1)
+    assert called == ["next"]
+    assert [line["event"] for line in lines] == ["background_work.failed"]
+    ((name, why),) = supervisor.failures.items()
+    assert "broken" in name
+    assert why == "ValueError('broken')"
+
+
+async def test_a_reader_that_fails_is_called_again_after_growing_pauses() -> None:
+    clock = FakeClock()
+    supervisor = Supervisor(clock)
+    loop = supervisor.watching(asyncio.get_running_loop())
+    read, write = os.pipe()
+    calls: list[float] = []
+    well = asyncio.Event()
+
+    def look() -> None:
+        calls.append(round(clock.monotonic(), 6))
+        if len(calls) < 4:
+            raise OSError("broken")
+        os.read(read, 10)
+        well.set()
+
+    loop.add_reader(read, look)
+    os.write(write, b"x")
+    with capture_logs() as lines:
+        while not well.is_set():
+            seen = len(calls)
+            await until(lambda seen=seen: len(calls) > seen)  # type: ignore[misc]  # bound in its round
+            if not well.is_set():
+                assert supervisor.failures
+                clock.advance(clock.waits[0])
+    assert calls == [0.0, 0.1, 0.3, 0.7]
+    assert len(lines) == 3
+    assert supervisor.failures == {}
+    assert loop.remove_reader(read)
+    os.close(read)
+    os.close(write)
+
+
+async def test_a_reader_that_is_removed_while_it_rests_stays_removed() -> None:
+    clock = FakeClock()
+    loop = Supervisor(clock).watching(asyncio.get_running_loop())
+    read, write = os.pipe()
+    calls: list[None] = []
+
+    def look() -> None:
+        calls.append(None)
+        raise OSError("broken")
+
+    loop.add_reader(read, look)
+    os.write(write, b"x")
+    with capture_logs():
+        await until(lambda: calls)
+    loop.remove_reader(read)
+    clock.advance(10)
+    await turns()
+    assert len(calls) == 1
+    os.close(read)
+    os.close(write)

@@ -7,10 +7,11 @@ does not: running them. Called by the runner and the FastAPI adapter.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol, cast
 
 import structlog
@@ -26,7 +27,7 @@ from embedded_tasks.store import Store
 from embedded_tasks.task import Catalogue, Task
 from embedded_tasks.versions import split_name
 
-__all__ = ["Draft", "Drafting", "FrontDoor", "Origin", "Reserved", "SlotPort"]
+__all__ = ["Draft", "Drafting", "FrontDoor", "Origin", "Reserved", "RoomPort", "SlotPort"]
 
 
 _UNCHANGING = frozenset({bool, bytes, float, int, str, type(None)})
@@ -90,6 +91,18 @@ class SlotPort(Protocol):
 
     def wake_at(self, when: float) -> None:
         """Look for due jobs at this time."""
+        ...
+
+
+class RoomPort(Protocol):
+    """What keeps too many jobs from waiting, as the front door needs it."""
+
+    async def store(self, queues: Sequence[str], write: Callable[[], Awaitable[None]]) -> None:
+        """Write jobs that will wait in these queues, or raise."""
+        ...
+
+    def problem(self) -> str | None:
+        """Return what is to be said of jobs that were refused lately."""
         ...
 
 
@@ -223,6 +236,14 @@ class FrontDoor:
         self._clock = clock
         self._slots = slots
         self._stored = stored
+        self.room: RoomPort | None = None
+
+    async def _insert(self, jobs: Sequence[NewJob]) -> None:
+        """Store jobs that wait, if there is room for all of them."""
+        if self.room is None:
+            await self._store.insert(jobs)
+        else:
+            await self.room.store([job.queue for job in jobs], partial(self._store.insert, jobs))
 
     async def enqueue(self, draft: Draft, origin: Origin) -> None:
         """Store a job; if it is due and a slot is free, start it as soon as it is on disk.
@@ -230,12 +251,13 @@ class FrontDoor:
         Raises:
             NotDurableError: An argument cannot be stored.
             StoreUnavailableError: It is not stored.
+            QueueFullError: It would wait, and too many do; it is not stored.
         """
         job = self._drafting.new_job(draft, origin)
         is_async = draft.task.is_async
         starts = job.due_at <= self._clock.now() and self._slots.take_slot(is_async)
         if not starts:
-            await self._store.insert([job])
+            await self._insert([job])
             self._stored(job.due_at)
             return
         job = _owned(job, self._owner, running=True)
@@ -257,6 +279,7 @@ class FrontDoor:
         Raises:
             NotDurableError: An argument cannot be stored; none of the jobs is.
             StoreUnavailableError: None of the jobs is stored.
+            QueueFullError: Too many jobs wait; none of these is stored.
         """
         jobs = [self._drafting.new_job(draft, origin) for draft, _ in drafts]
         now = self._clock.now()
@@ -276,7 +299,7 @@ class FrontDoor:
                 Reserved(_claimed(row), draft.task.is_async, original, begun=previous is None)
             )
             previous = job.id
-        await self._store.insert(rows)
+        await self._insert(rows)
         if len(reserved) < len(rows):
             self._stored(min(row.due_at for row in rows if row.owner is None))
         return reserved

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from embedded_tasks.errors import StoreError
+from embedded_tasks.overdue import overdue_problems
 from embedded_tasks.session import Session
 
 __all__ = ["Health", "health_of"]
@@ -29,7 +30,10 @@ class Health:
         processes: The ids of living siblings.
         unknown_tasks: Stored names that this code does not have.
         recovered: How many jobs the start put back.
-        can_store: Whether jobs can be read and stored now; all that readiness should ask.
+        can_store: Whether jobs can be read and stored now.
+        ready: Whether requests should come here: jobs can be stored, and the process is not about
+            to end. A backlog or a failed job does not make it unready: a restart would not help.
+        past: What has failed in the background and is over, with its time.
     """
 
     ok: bool
@@ -42,6 +46,8 @@ class Health:
     unknown_tasks: list[str] = field(default_factory=list)
     recovered: int = 0
     can_store: bool = True
+    ready: bool = True
+    past: list[str] = field(default_factory=list)
 
 
 async def health_of(session: Session) -> Health:
@@ -71,8 +77,17 @@ async def health_of(session: Session) -> Health:
     for process, why in session.recovered.undecided.items():
         problems.append(f"It cannot be known whether process {process} lives: {why}")
     problems += [
-        f"The loop {name} failed: {why}" for name, why in session.supervisor.failures.items()
+        f"{name} failed: {why}" for name, why in session.supervisor.failures.items()
     ]
+    problems += await _waiting_in_vain(session)
+    room = session.front_door.room
+    problems += [refused] if room is not None and (refused := room.problem()) else []
+    can_store = (
+        can_read
+        and writer.last_error is None
+        and writer.refusal is None
+        and writer.stalled(_STALLED) is None
+    )
     return Health(
         ok=not problems,
         problems=problems,
@@ -83,8 +98,22 @@ async def health_of(session: Session) -> Health:
         processes=sorted(session.peers.ids),
         unknown_tasks=sorted(session.tasks.unknown.values()),
         recovered=session.recovered.recovered,
-        can_store=can_read
-        and writer.last_error is None
-        and writer.refusal is None
-        and writer.stalled(_STALLED) is None,
+        can_store=can_store,
+        ready=can_store and not session.signals.told.is_set(),
+        past=session.supervisor.past,
     )
+
+
+async def _waiting_in_vain(session: Session) -> list[str]:
+    try:
+        return await overdue_problems(
+            session.store,
+            session.tasks,
+            session.worker,
+            session.parts.clock.now(),
+            failures=session.supervisor.failures,
+            is_paused=session.chains.is_paused,
+        )
+    except StoreError:
+        # That the file cannot be read is told already.
+        return []

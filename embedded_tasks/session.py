@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import anyio
 import structlog
 
 from embedded_tasks.attempt import Attempt, Ports
+from embedded_tasks.backpressure import room_for
 from embedded_tasks.chain import Chains
 from embedded_tasks.clock import Throttle, pause
 from embedded_tasks.engine import ChildOptions, Children, Threads
@@ -85,7 +87,6 @@ class Session:
     def __init__(
         self, parts: Parts, path: str, folder: Path, process_id: str, *, may_run_jobs: bool
     ) -> None:
-        self.parts = parts
         self.process_id = process_id
         self.may_run_jobs = may_run_jobs
         slots = parts.settings.concurrency + parts.settings.sync_concurrency
@@ -102,6 +103,7 @@ class Session:
         self._stack = AsyncExitStack()
         self.signals: ShutdownSignals = ShutdownSignals(self._drain)
         self.supervisor: Supervisor = Supervisor(parts.clock)
+        self.parts: Parts = replace(parts, clock=self.supervisor.clock)
         self.overflow: Throttle = Throttle(parts.clock, _OVERFLOW_EVERY, self._tell_of_overflow)
         self.observing: Observing = Observing(
             (LogObserver(successes=parts.settings.log_successes), *parts.settings.observers),
@@ -159,7 +161,7 @@ class Session:
         await self.store.add_process(
             self.process_id, os.getpid(), clock.now(), runs_jobs=self.runs_jobs
         )
-        loop = asyncio.get_running_loop()
+        loop = self.supervisor.watching(asyncio.get_running_loop())
         self.peers = Peers(self._folder, self.process_id, self._hint, loop)
         self._stack.callback(self.peers.close)
         self._stack.push_async_callback(self.supervisor.close)
@@ -186,6 +188,7 @@ class Session:
         self.front_door = FrontDoor(
             parts.drafting, store, owner, clock, slots=self.worker, stored=self._stored
         )
+        self.front_door.room = room_for(parts.settings.max_queued, store, clock, self.peers)
         self.recoverer = Recoverer(
             store, self._folder, owner, clock, retention=retention, observe=self.observing.observe
         )

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
 from embedded_tasks.clock import Duration, seconds
-from embedded_tasks.config import Retention
+from embedded_tasks.config import Retention, check_label
 from embedded_tasks.errors import ConfigurationError
 from embedded_tasks.events import Observer
 
-__all__ = ["RunnerOptions", "Settings", "always_decodes", "in_test_mode"]
+__all__ = ["ALL_QUEUES", "RunnerOptions", "Settings", "always_decodes", "in_test_mode"]
+
+ALL_QUEUES = "*"
+"""In `max_queued`: all queues together."""
 
 _MOST_SLOTS = 10_000
 _SHORTEST_BLOCK = 0.01
@@ -40,6 +43,7 @@ class RunnerOptions(TypedDict, total=False):
     store_wait: Duration
     loop_block_warning: Duration | None
     max_payload_bytes: int
+    max_queued: int | Mapping[str, int] | None
     synchronous: Literal["FULL", "NORMAL", "EXTRA", "OFF"]
     journal_mode: Literal["WAL", "DELETE"]
     log_successes: bool
@@ -69,6 +73,8 @@ class Settings:
         loop_block_warning: How long the event loop may be kept from going round, while a job runs,
             until that is logged and kept with the job (default 1); None does not watch.
         max_payload_bytes: The largest encoded arguments or result (default 1 MiB).
+        max_queued: How many jobs may wait: a number for all together, or one for each queue that
+            has a limit, with "*" for all together; None (default) for no limit.
         synchronous: SQLite's setting; only "FULL" (default) and "EXTRA" survive a power cut.
         journal_mode: SQLite's setting (default "WAL").
         log_successes: Log every success too (default False).
@@ -88,6 +94,7 @@ class Settings:
     store_wait: float = 5.0
     loop_block_warning: float | None = 1.0
     max_payload_bytes: int = 1024 * 1024
+    max_queued: Mapping[str, int] = field(default_factory=dict)
     synchronous: str = "FULL"
     journal_mode: str = "WAL"
     log_successes: bool = False
@@ -124,6 +131,7 @@ class Settings:
             store_wait=seconds(options.get("store_wait", 5.0), "store_wait"),
             loop_block_warning=_block_warning(options.get("loop_block_warning", 1.0)),
             max_payload_bytes=_bytes(options.get("max_payload_bytes", 1024 * 1024)),
+            max_queued=_max_queued(options.get("max_queued")),
             synchronous=_one_of(
                 "synchronous", options.get("synchronous", "FULL"), "FULL NORMAL EXTRA OFF"
             ),
@@ -216,6 +224,20 @@ def _observers(value: object) -> tuple[Observer, ...]:
     if not isinstance(value, Iterable) or not all(map(callable, items := tuple(value))):
         raise ConfigurationError(f"observers={value!r}: expected a list of functions.")
     return items
+
+
+def _max_queued(value: object) -> dict[str, int]:
+    if value is None:
+        return {}
+    limits = value if isinstance(value, Mapping) else {ALL_QUEUES: value}
+    for queue, limit in limits.items():
+        check_label("max_queued", queue)
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _MOST_COUNTED:
+            raise ConfigurationError(
+                f"max_queued={value!r}: expected a number from 1, or numbers by queue, such as "
+                '{"mail": 1_000, "*": 100_000}.'
+            )
+    return dict(limits)
 
 
 def _bytes(value: object) -> int:

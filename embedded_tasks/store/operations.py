@@ -296,6 +296,10 @@ class Jobs:
         (id,) = rows
         return connection.execute(QUERIES["remove_process"], {"id": id}).rowcount > 0
 
+    def index_waiting(self, connection: sqlite3.Connection, _rows: list[None]) -> None:
+        """Make the index by which the jobs that wait in a queue are counted."""
+        connection.execute(QUERIES["index_waiting"])
+
     def prune(self, connection: sqlite3.Connection, rows: list[tuple[float, int]]) -> int:
         """Remove finished jobs; the row is (now, limit). Returns how many."""
         now, limit = rows[0]

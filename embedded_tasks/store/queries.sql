@@ -432,6 +432,62 @@ SELECT 'queued', count(*) FROM (
     LIMIT :cap
 );
 
+-- name: overdue
+-- Of the jobs of these tasks that were due before a time, one that has waited for longest among
+-- those of its priority; each priority is looked up by the index.
+SELECT jobs.id, tasks.name, jobs.queue, jobs.due_at FROM jobs JOIN tasks ON tasks.id = jobs.task
+WHERE jobs.seq IN (
+    WITH RECURSIVE level (priority) AS (
+        SELECT max(priority) FROM jobs
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
+        UNION ALL
+        SELECT (
+            SELECT max(lower.priority) FROM jobs AS lower
+            WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
+                AND lower.crashes < 2
+                AND lower.priority < level.priority
+        )
+        FROM level WHERE level.priority IS NOT NULL
+    )
+    SELECT (
+        SELECT due.seq FROM jobs AS due INDEXED BY jobs_claimable
+        WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
+            AND due.crashes < 2
+            AND due.priority = level.priority AND due.due_at <= :before
+            AND due.task IN (SELECT value FROM json_each(:tasks))
+        ORDER BY due.due_at LIMIT 1
+    )
+    FROM level WHERE level.priority IS NOT NULL
+)
+ORDER BY jobs.due_at LIMIT 1;
+
+-- name: waiting
+-- How many jobs wait, counted by indexes up to a cap.
+SELECT count(*) FROM (
+    SELECT 1 FROM jobs INDEXED BY jobs_claimable
+    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
+    UNION ALL
+    SELECT 1 FROM jobs INDEXED BY jobs_suspected
+    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
+    UNION ALL
+    SELECT 1 FROM jobs INDEXED BY jobs_owned WHERE state = 'queued' AND owner IS NOT NULL
+    UNION ALL
+    SELECT 1 FROM jobs INDEXED BY jobs_following
+    WHERE state = 'queued' AND owner IS NULL AND after IS NOT NULL
+    LIMIT :cap
+);
+
+-- name: waiting_in
+-- How many jobs wait in one queue, up to a cap; by the index below, where there is one.
+SELECT count(*) FROM (
+    SELECT 1 FROM jobs WHERE state = 'queued' AND queue = :queue LIMIT :cap
+);
+
+-- name: index_waiting
+-- What limits of single queues are counted by. It costs each job that waits a little, so it is made
+-- only where such limits are set.
+CREATE INDEX IF NOT EXISTS jobs_waiting ON jobs (queue) WHERE state = 'queued';
+
 -- name: processes
 -- The processes that opened the file.
 SELECT id, pid, started_at, runs_jobs FROM processes ORDER BY started_at;

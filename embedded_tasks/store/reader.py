@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -48,6 +48,16 @@ class OwnedJob:
     crashes: int
     on_crash: str
     leads: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OverdueJob:
+    """A job that should have started."""
+
+    id: str
+    task: str
+    queue: str
+    due_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,19 @@ class Reader:
         """Return when retention has something to remove."""
         value: float | None = (await self._rows("next_prune", {}))[0][0]
         return value
+
+    async def waiting(self, cap: int, queue: str | None = None) -> int:
+        """Return how many jobs wait, in one queue or in all, counted up to a cap."""
+        query, parameters = "waiting", {"cap": cap, "queue": queue}
+        if queue is not None:
+            query = "waiting_in"
+        value: int = (await self._rows(query, parameters))[0][0]
+        return value
+
+    async def overdue(self, tasks: Sequence[int], before: float) -> OverdueJob | None:
+        """Return a job of these tasks that may start and was due before a time, if there is one."""
+        rows = await self._rows("overdue", {"tasks": json.dumps(tasks), "before": before})
+        return OverdueJob(*rows[0]) if rows else None
 
     async def ping(self) -> None:
         """Raise unless the file can be read."""

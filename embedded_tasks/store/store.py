@@ -271,6 +271,10 @@ class Store:
         removed: bool = await self.writer.submit(operation)
         return removed
 
+    async def index_waiting(self) -> None:
+        """Make the index by which the jobs that wait in a queue are counted, unless it is there."""
+        await self.writer.submit(Operation(self._jobs.index_waiting, [None]), self._settings.wait)
+
     async def prune(self, now: float) -> int:
         """Remove one batch of finished jobs whose time of keeping is over; return how many."""
         operation = Operation(partial(self._jobs.prune), [(now, _PRUNE_BATCH)])

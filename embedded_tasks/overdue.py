@@ -1,0 +1,74 @@
+"""Jobs that are due and do not start, and why.
+
+What lives here: looking for them when health asks, by index. What does not: mending. Called by
+health.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from embedded_tasks.known_tasks import KnownTasks
+from embedded_tasks.store import Store
+from embedded_tasks.worker import Worker
+
+__all__ = ["OVERDUE", "STANDSTILL", "overdue_problems"]
+
+OVERDUE = 10.0
+"""Seconds that a due job may wait beside a free slot; measured: some milliseconds."""
+
+STANDSTILL = 300.0
+"""Seconds for which all slots of a kind may be taken without the end of one attempt."""
+
+
+async def overdue_problems(
+    store: Store,
+    tasks: KnownTasks,
+    worker: Worker,
+    now: float,
+    *,
+    failures: Mapping[str, str],
+    is_paused: Callable[[str], bool],
+) -> list[str]:
+    """Return what is to be said of due jobs that this process could run and does not.
+
+    Args:
+        store: Where they wait.
+        tasks: The tasks of this process.
+        worker: Its slots.
+        now: The wall clock.
+        failures: What fails in the background.
+        is_paused: Tells of queues whose jobs are meant to wait.
+    """
+    found: list[str] = []
+    if worker.is_stopping:
+        return found
+    for is_async, kind in ((True, "async"), (False, "sync")):
+        numbers = tasks.numbers(is_async)
+        job = await store.read.overdue(numbers, now - OVERDUE) if numbers else None
+        if job is None or is_paused(job.queue):
+            continue
+        late = f"{now - job.due_at:.0f} s"
+        waits = f"job {job.id} ({job.task}, queue {job.queue}), which was due {late} ago"
+        free, size = worker.free(is_async), worker.sizes()[kind]
+        stands = worker.standstill(is_async)
+        if free:
+            found.append(
+                f"{free} of {size} {kind} slots are free, and {waits}, does not start: "
+                f"{_why(store, failures)}."
+            )
+        elif stands >= STANDSTILL:
+            found.append(
+                f"All {size} {kind} slots are taken, and no attempt has ended for {stands:.0f} s, "
+                f"while jobs wait; the first is {waits}. Give the tasks a timeout=, raise "
+                f"{'' if is_async else 'sync_'}concurrency=, or restart the app."
+            )
+    return found
+
+
+def _why(store: Store, failures: Mapping[str, str]) -> str:
+    if failures:
+        return "; ".join(f"{name} failed: {why}" for name, why in failures.items())
+    if store.writer.last_error is not None:
+        return f"the last write failed: {store.writer.last_error}"
+    return "nothing is known to be in its way. If this stays so, restart the process"

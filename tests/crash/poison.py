@@ -10,12 +10,23 @@ import asyncio
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 from tests.crash.harness import LIMIT, Place, Worker, now
 from tests.crash.tasks import note
 
-__all__ = ["Supervisor", "abort", "block", "exit_at_once", "kill_itself", "segfault", "wait_long"]
+__all__ = [
+    "Supervisor",
+    "abort",
+    "block",
+    "exit_at_once",
+    "fork_and_abort",
+    "kill_itself",
+    "segfault",
+    "wait_long",
+]
 
 
 async def exit_at_once(key: str) -> None:
@@ -46,6 +57,16 @@ async def block(key: str, seconds: float) -> None:
     note("ended", key)
 
 
+def fork_and_abort(key: str) -> None:
+    """Let a forked child crash, as a library may."""
+    warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
+    pid = os.fork()
+    if pid == 0:
+        os.abort()
+    os.waitpid(pid, 0)
+    note("ended", key)
+
+
 async def wait_long(key: str, seconds: float) -> None:
     note("started", key)
     await asyncio.sleep(seconds)
@@ -60,7 +81,7 @@ class Supervisor:
         options: Of the runner.
     """
 
-    def __init__(self, place: Place, **options: object) -> None:
+    def __init__(self, place: Place, **options: Any) -> None:
         self._place = place
         self._options = options
         self.deaths = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -85,14 +86,16 @@ def test_three_poison_jobs_together_cost_at_most_four_deaths_each(place: Place) 
     supervisor.worker.leave()
 
 
+def started_all(place: Place, keys: list[str], turn: int) -> bool:
+    return all(place.keys("started")[key] == turn for key in keys)
+
+
 def die_twice(place: Place, keys: list[str], seconds: float) -> None:
     """Make suspects of jobs: something else kills their process while they run."""
     worker = place.worker()
     worker.ask("enqueue", task="tests.crash.poison:wait_long", keys=keys, args=[seconds])
     for turn in range(1, SUSPECT_AFTER + 1):
-        wait_until(
-            lambda turn=turn: all(place.keys("started")[key] == turn for key in keys), f"run {turn}"
-        )
+        wait_until(partial(started_all, place, keys, turn), f"run {turn}")
         worker.kill()
         if turn < SUSPECT_AFTER:
             worker = place.worker()
@@ -174,12 +177,17 @@ def reboot(place: Place) -> None:
         path.write_bytes(encode_header(pid, "the boot before") + data[HEADER_SIZE:])
 
 
+def has_begun(place: Place, turn: int) -> bool:
+    """Whether a job runs that an earlier turn did not start."""
+    return sum(place.keys("started").values()) > 20 * (turn - 1)
+
+
 def test_a_reboot_charges_nobody(place: Place) -> None:
     workers = place.workers(2)
     keys = [f"k{number}" for number in range(20)]
     workers[0].ask("enqueue", task="tests.crash.poison:wait_long", keys=keys, args=[0.7])
     for turn in range(1, MAX_CRASHES + 2):
-        wait_until(lambda turn=turn: sum(place.keys("started").values()) >= 20 * turn - 19)
+        wait_until(partial(has_begun, place, turn), f"turn {turn}")
         for worker in workers:
             os.kill(worker.pid, signal.SIGSTOP)  # so that none sees the other die
         for worker in workers:

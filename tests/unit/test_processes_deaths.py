@@ -1,7 +1,7 @@
 """What can be known of a death: the end, the stack, the memory; and what may not be said.
 
-What lives here: `processes/{deaths,last_words,memory,system_processes}.py`, with files as the system
-would have them. What does not: real deaths (`tests/crash/test_blame.py`). Run by pytest.
+What lives here: `deaths`, `last_words`, `memory` and `system_processes` of `processes`, with files
+as a system would have them. What does not: real deaths (`tests/crash/test_blame.py`).
 """
 
 from __future__ import annotations

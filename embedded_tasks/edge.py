@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import fastapi
-from starlette.exceptions import HTTPException
+from fastapi import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -38,7 +38,8 @@ async def answer_queue_full(connection: HTTPConnection, error: QueueFullError) -
         raise error
     headers = {"Retry-After": str(error.retry_after)}
     answer = HTTPException(503, "Too much work is waiting. Please try again later.", headers)
-    handler = connection.app.exception_handlers.get(HTTPException)
+    handlers = connection.app.exception_handlers
+    handler = next((handlers[kind] for kind in type(answer).__mro__ if kind in handlers), None)
     if handler is None:
         return JSONResponse({"detail": answer.detail}, 503, headers)
     response = handler(connection, answer)

@@ -41,8 +41,10 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("cancel_patience", 0, 0.0),
     ("store_wait", 0.25, 0.25),
     ("max_payload_bytes", 64, 64),
+    ("max_queued", 7, {"*": 7}),
     ("synchronous", "NORMAL", "NORMAL"),
     ("journal_mode", "DELETE", "DELETE"),
+    ("environment", "production", "production"),
     ("log_successes", True, True),
     ("observers", [print], (print,)),
 ]
@@ -64,6 +66,9 @@ BAD: list[tuple[str, Any]] = [
     ("modules", "shop"),
     ("modules", None),
     ("retention", 3600),
+    ("environment", ""),
+    ("environment", 7),
+    ("environment", "x" * 101),
     ("observers", print),
     ("observers", ["print"]),
 ]

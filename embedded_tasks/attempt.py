@@ -19,7 +19,7 @@ import structlog
 
 from embedded_tasks.clock import Clock, Timer
 from embedded_tasks.config import Policy
-from embedded_tasks.context import RUNNING_JOB, JobCancelled, JobContext, Original
+from embedded_tasks.context import RUNNING_JOB, JobCancelled, JobContext, NotesPort, Original
 from embedded_tasks.engine import (
     ChildCall,
     ChildDied,
@@ -104,6 +104,8 @@ class Ports:
     children: Children
     patience: float
     """Seconds that an async function, or one in a child, has to end after it was told to stop."""
+    notes: NotesPort | None = None
+    """Where progress and log lines go."""
 
 
 class Attempt:
@@ -150,6 +152,7 @@ class Attempt:
             crashes=job.crashes,
             queue=job.queue,
             request_id=job.request_id,
+            _notes=ports.notes,
         )
 
     @property

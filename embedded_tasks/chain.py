@@ -78,6 +78,8 @@ class Chains:
         self._clock = clock
         self._stored = stored
         self._ended = ended
+        self.is_paused: Callable[[str], bool] = lambda _queue: False
+        """Tells whether the jobs of a queue may not start."""
         self._to_release: list[str] = []
         self._releasing: asyncio.Task[None] | None = None
         self._chains: set[asyncio.Task[BaseException | None]] = set()
@@ -98,7 +100,12 @@ class Chains:
         jobs = self._still_here(jobs)
         if not jobs:
             return
-        if self._closing or not self._worker.take_slot(jobs[0].is_async):
+        first = jobs[0]
+        if (
+            self._closing
+            or self.is_paused(first.job.queue)
+            or not self._worker.take_slot(first.is_async)
+        ):
             self._release([reserved.job.id for reserved in jobs])
         elif len(jobs) == 1 and jobs[0].begun:
             self._worker.start(jobs[0].job, jobs[0].original, is_async=jobs[0].is_async)
@@ -149,7 +156,7 @@ class Chains:
         first_error: BaseException | None = None
         try:
             while left:
-                if not has_slot and not await self._get_slot(left[0].is_async, stay):
+                if not has_slot and not await self._get_slot(left[0], stay):
                     break
                 has_slot = False
                 if not await self._begin(left[0]):
@@ -172,7 +179,10 @@ class Chains:
                 self._release([reserved.job.id for reserved in left])
         return first_error
 
-    async def _get_slot(self, is_async: bool, stay: bool) -> bool:
+    async def _get_slot(self, job: Reserved, stay: bool) -> bool:
+        is_async = job.is_async
+        if self.is_paused(job.job.queue):
+            return False
         if stay:
             return await self._worker.wait_for_slot(is_async)
         return self._worker.take_slot(is_async)

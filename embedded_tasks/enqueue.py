@@ -18,7 +18,7 @@ import structlog
 
 from embedded_tasks.clock import Clock, seconds
 from embedded_tasks.codec import Codec
-from embedded_tasks.config import JobOptions, Policy, TaskOptions
+from embedded_tasks.config import JobOptions, Policy, TaskOptions, check_label
 from embedded_tasks.context import Original
 from embedded_tasks.errors import ConfigurationError
 from embedded_tasks.ids import IdMaker
@@ -30,6 +30,7 @@ from embedded_tasks.versions import split_name
 __all__ = ["Draft", "Drafting", "FrontDoor", "Origin", "Reserved", "RoomPort", "SlotPort"]
 
 
+_OF_THE_JOB = frozenset({"delay", "owner", "run_at"})
 _UNCHANGING = frozenset({bool, bytes, float, int, str, type(None)})
 
 
@@ -145,6 +146,8 @@ class Drafting:
         policy, text = task.policy if task.decorated else self.undecorated, None
         if options:
             self._due_at(options, 0.0)
+            if "owner" in options:
+                check_label("owner", options["owner"])
             policy = policy.with_options(_policy_options(options))
             text = self._codec.options_text(options, policy)
         if policy.run_in == "process":
@@ -189,6 +192,7 @@ class Drafting:
             finish_by=finish_by,
             request_id=origin.request_id,
             traceparent=origin.traceparent,
+            belongs_to=draft.options.get("owner"),
         )
 
     @staticmethod
@@ -236,6 +240,8 @@ class FrontDoor:
         self._clock = clock
         self._slots = slots
         self._stored = stored
+        self.is_paused: Callable[[str], bool] = lambda _queue: False
+        """Tells whether the jobs of a queue may not start."""
         self.room: RoomPort | None = None
 
     async def _insert(self, jobs: Sequence[NewJob]) -> None:
@@ -255,7 +261,8 @@ class FrontDoor:
         """
         job = self._drafting.new_job(draft, origin)
         is_async = draft.task.is_async
-        starts = job.due_at <= self._clock.now() and self._slots.take_slot(is_async)
+        may_start = job.due_at <= self._clock.now() and not self.is_paused(job.queue)
+        starts = may_start and self._slots.take_slot(is_async)
         if not starts:
             await self._insert([job])
             self._stored(job.due_at)
@@ -306,7 +313,7 @@ class FrontDoor:
 
 
 def _policy_options(options: JobOptions) -> TaskOptions:
-    policy = {key: value for key, value in options.items() if key not in ("delay", "run_at")}
+    policy = {key: value for key, value in options.items() if key not in _OF_THE_JOB}
     return cast(TaskOptions, policy)
 
 
@@ -337,5 +344,6 @@ def _claimed(job: NewJob) -> ClaimedJob:
         traceparent=job.traceparent,
         leads=job.leads,
         on_crash=job.on_crash,
+        due_at=job.due_at,
         version=version,
     )

@@ -6,15 +6,26 @@ Used by the actions.
 
 from __future__ import annotations
 
+import os
+import sysconfig
 import traceback
 from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
 
 from embedded_tasks.job import AttemptError
 
-__all__ = ["class_name", "describe", "matches", "storable"]
+__all__ = ["class_name", "describe", "group_of", "matches", "place_of", "storable"]
 
 _LONGEST_MESSAGE = 4_000
 _LONGEST_TRACEBACK = 64_000
+_LONGEST_PLACE = 300
+_NOT_THE_USERS = (
+    f"{Path(__file__).parent}{os.sep}",
+    f"{sysconfig.get_path('stdlib')}{os.sep}",
+    "<frozen ",
+)
+"""How the file names of this package and of Python's own modules begin."""
 
 
 def class_name(cls: type) -> str:
@@ -39,8 +50,32 @@ def describe(error: BaseException) -> AttemptError:
         half = _LONGEST_TRACEBACK // 2
         text = f"{text[:half]}\n... cut ...\n{text[-half:]}"
     return AttemptError(
-        class_name(type(error)), storable(message[:_LONGEST_MESSAGE]), storable(text)
+        class_name(type(error)),
+        storable(message[:_LONGEST_MESSAGE]),
+        storable(text),
+        place_of(error),
     )
+
+
+def place_of(error: BaseException) -> str:
+    """Return the innermost place of an error in the user's own code; "" where there is none.
+
+    A place is `module:function`, without its line, so that a deploy leaves it as it is.
+    """
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        file = code.co_filename
+        if not file.startswith(_NOT_THE_USERS) and "site-packages" not in file:
+            place = f"{trace.tb_frame.f_globals.get('__name__', '?')}:{code.co_qualname}"
+        trace = trace.tb_next
+    return storable(place[:_LONGEST_PLACE])
+
+
+def group_of(error_type: str, place: str) -> str:
+    """Return the id of the group of errors of one class from one place."""
+    return sha256(f"{error_type}\n{place}".encode()).hexdigest()[:16]
 
 
 def matches(error: BaseException, classes: Iterable[type[BaseException] | str]) -> bool:

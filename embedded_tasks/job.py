@@ -31,8 +31,8 @@ __all__ = [
     "LoopBlock",
     "NewJob",
     "Outcome",
-    "RetryLater",
     "Progress",
+    "RetryLater",
     "Settlement",
     "ShownState",
     "Snoozed",
@@ -145,6 +145,7 @@ class NewJob(NamedTuple):
     traceparent: str | None = None
     after: str | None = None
     leads: bool = False
+    belongs_to: str | None = None
 
 
 class ClaimedJob(NamedTuple):
@@ -176,6 +177,8 @@ class AttemptError:
     type: str
     message: str
     traceback: str | None = None
+    place: str = ""
+    """The innermost place in the user's code, as `module:function`; what groups errors."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import warnings
 from types import FunctionType
 from typing import cast
@@ -16,6 +17,8 @@ from embedded_tasks.runner import Runner
 
 __all__ = ["NonDurable"]
 
+_ADD_TASK = 3
+"""How many frames above `added` the line stands that called `add_task`."""
 _RUNS_HERE = (
     " It runs in the request, as plain BackgroundTasks do, and is lost if the process dies."
 )
@@ -40,7 +43,10 @@ class NonDurable:
         if self._refuse:
             raise error
         self._runner.count_non_durable()
-        warnings.warn(f"{error}{_RUNS_HERE}", NotDurableWarning, stacklevel=4)
+        # The line that the warning names, too.
+        caller = sys._getframe(_ADD_TASK)  # noqa: SLF001  # documented, underscore and all
+        self._runner.non_durable_sites.add(caller.f_code.co_filename, caller.f_lineno, str(error))
+        warnings.warn(f"{error}{_RUNS_HERE}", NotDurableWarning, stacklevel=_ADD_TASK + 1)
 
     def found(self, error: NotDurableError) -> None:
         """Tell of one that nobody's `add_task` has seen; the warning points at the endpoint."""
@@ -48,6 +54,8 @@ class NonDurable:
             raise error
         self._runner.count_non_durable()
         function = _function_of(self._endpoint)
+        code = function.__code__
+        self._runner.non_durable_sites.add(code.co_filename, code.co_firstlineno, str(error))
         warnings.warn_explicit(
             f"{error}{_RUNS_HERE}",
             NotDurableWarning,

@@ -193,6 +193,7 @@ class Recoverer:
             prune_at=now + self._retention.keep(state) if finished else None,
             error_type="ProcessDied" if outcome == "crashed" else None,
             error_message=reason,
+            place=job.task,
             unblocks=job.leads and state is not JobState.QUEUED,
         )
 

@@ -451,9 +451,10 @@ class Durability:
         size: Its size.
         wal_size: The size of the file beside it that commits are written to first.
         free: What is free on its disk; None where that is not known.
-        checkpointed_at: When this process last copied the WAL back; None when it never did.
-        checkpoint_frames: How many pages that copied.
-        checkpoints: How often this process has done so.
+        checkpointed_at: When the WAL was last copied back, by whichever process: only that writes
+            to the file itself. None without a WAL.
+        checkpoint_frames: How many pages this process's last one copied; None when it had none.
+        checkpoints: How often this process has copied it back.
         journal_mode: SQLite's setting.
         synchronous: SQLite's setting: "full" or "extra" survive a power cut.
         sqlite: SQLite's version.

@@ -7,8 +7,12 @@ What lives here: `Reports`, which reads and never holds a writer up. What does n
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 
+from embedded_tasks.charts import SeriesAsked, series_of, task_reports
 from embedded_tasks.clock import Clock, Duration
+from embedded_tasks.durability import durability_of
+from embedded_tasks.errors import JobNotFoundError
 from embedded_tasks.job import JobRecord, ShownState
 from embedded_tasks.reported import (
     Count,
@@ -25,7 +29,9 @@ from embedded_tasks.reported import (
     TimelineEntry,
 )
 from embedded_tasks.session import Session
+from embedded_tasks.sites import NonDurableSites
 from embedded_tasks.store import JobFilter
+from embedded_tasks.timeline import timeline_of
 
 __all__ = ["Reports"]
 
@@ -36,11 +42,15 @@ class Reports:
     Args:
         session: Returns the running session; raises `NotStartedError` when there is none.
         clock: Where the time comes from.
+        non_durable: What could not be stored in this process, and where it came from.
     """
 
-    def __init__(self, session: Callable[[str], Session], clock: Clock) -> None:
+    def __init__(
+        self, session: Callable[[str], Session], clock: Clock, non_durable: NonDurableSites
+    ) -> None:
         self._session = session
         self._clock = clock
+        self._non_durable = non_durable
 
     async def jobs(
         self,
@@ -58,7 +68,19 @@ class Reports:
                 secrets masked; what is found must be in that text too. (A search in what is not
                 shown would tell secrets letter by letter.) The record has its `args`.
         """
-        raise NotImplementedError
+        session, wanted = self._session("reports"), wanted or JobFilter()
+        page = await session.store.views.page(wanted, self._clock.now())
+        text = wanted.argument or wanted.text
+        if shows is None or text is None:
+            return page
+        # What was found in an error is meant as well, where either may be.
+        kept = [job for job in page.jobs if text.lower() in shows(job).lower()]
+        if wanted.argument is None:
+            in_errors = replace(wanted, text=None, error=wanted.text, limit=wanted.limit)
+            others = await session.store.views.page(in_errors, self._clock.now())
+            known = {job.id for job in others.jobs}
+            kept = [job for job in page.jobs if job in kept or job.id in known]
+        return replace(page, jobs=kept)
 
     async def job(self, job_id: str) -> JobRecord:
         """Return all that is stored of a job, progress and owner included.
@@ -66,27 +88,37 @@ class Reports:
         Raises:
             JobNotFoundError: It is not there.
         """
-        raise NotImplementedError
+        views = self._session("reports").store.views
+        return await views.complete(await self._fetch(job_id))
 
     async def overview(self) -> Overview:
         """Return what one page shows at once."""
-        raise NotImplementedError
+        store, now = self._session("reports").store, self._clock.now()
+        states = await store.views.counts(now)
+        failed, held = states[ShownState.FAILED], states[ShownState.HELD]
+        return Overview(
+            states,
+            Count(failed.value + held.value, failed.more or held.more),
+            await store.views.queues(now),
+            await store.views.groups(5, None),
+        )
 
     async def counts(self) -> Mapping[ShownState, Count]:
         """Return how many jobs are in each state as people see it, each counted up to a cap."""
-        raise NotImplementedError
+        return await self._session("reports").store.views.counts(self._clock.now())
 
     async def count(self, wanted: JobFilter, cap: int = 1_000) -> Count:
         """Return how many jobs a filter means, counted up to a cap."""
-        raise NotImplementedError
+        views = self._session("reports").store.views
+        return await views.count(wanted, self._clock.now(), cap)
 
     async def queues(self) -> list[QueueReport]:
         """Return the queues that have waiting or running jobs, or are paused, by name."""
-        raise NotImplementedError
+        return await self._session("reports").store.views.queues(self._clock.now())
 
     async def tasks(self) -> list[TaskReport]:
         """Return every task name that was ever enqueued, with the figures of the last 24 hours."""
-        raise NotImplementedError
+        return await task_reports(self._session("reports"), self._clock.now())
 
     async def series(
         self,
@@ -107,11 +139,12 @@ class Reports:
             since: How far back (default an hour).
             task: Only this task.
         """
-        raise NotImplementedError
+        asked = SeriesAsked.of(metric, bucket, since, task)
+        return await series_of(self._session("reports").store.views, asked, self._clock.now())
 
     async def error_groups(self, *, limit: int = 50, task: str | None = None) -> list[ErrorGroup]:
         """Return the kinds of failures, the one seen last first."""
-        raise NotImplementedError
+        return await self._session("reports").store.views.groups(limit, task)
 
     async def timeline(self, job_id: str) -> list[TimelineEntry]:
         """Return what happened to a job, in order.
@@ -119,7 +152,9 @@ class Reports:
         Raises:
             JobNotFoundError: It is not there.
         """
-        raise NotImplementedError
+        views = self._session("reports").store.views
+        record = await self.job(job_id)
+        return timeline_of(record, await views.audit_of(record.id))
 
     async def logs(self, job_id: str, *, after: int = 0, limit: int = 500) -> LogPage:
         """Return the lines that a job has logged, oldest first.
@@ -129,7 +164,11 @@ class Reports:
             after: Only lines with a higher id.
             limit: How many at most.
         """
-        raise NotImplementedError
+        return await self._session("reports").store.views.logs(job_id, after, limit)
+
+    async def place(self) -> str:
+        """Return the id of this moment: `events(after=)` tells all that happens from now on."""
+        return str(await self._session("reports").store.news.now(self._clock.now()))
 
     def events(
         self, after: str | None = None, *, job_id: str | None = None
@@ -138,11 +177,11 @@ class Reports:
 
         Guaranteed: whatever was committed is told within about a second while somebody listens,
         at least once, each job's events in the order of their times; with `after`, what happened
-        meanwhile is told first, also after a restart. An event may come twice (after a
-        reconnection, and within ten seconds of it); `kind`, `job_id`, `attempt` and `at` are the
-        same then. STARTED, PROGRESS and LOG tell of what is so now and are not made up for. A
-        listener that does not read gets RESET in place of what it missed, and so does one that
-        was away too long.
+        meanwhile is told first, also after a restart. After a reconnection an event may come
+        twice, if it happened in the two seconds before; `kind`, `job_id`, `attempt` and `at` are
+        the same then. STARTED, PROGRESS and LOG tell of what is so now and are not made up for.
+        A listener gets RESET in place of what it missed: when it does not read, was away for a
+        day, or more happens (500 jobs a second) than anybody can follow.
 
         Args:
             after: The id of the last event that was seen.
@@ -151,8 +190,14 @@ class Reports:
         Example:
             `async for event in runner.reports.events(last_event_id): ...`
         """
-        raise NotImplementedError
+        return self._session("reports").operating.feed.listen(after, job_id)
 
     async def durability(self) -> Durability:
         """Return how safe what is stored is, and who has the file open."""
-        raise NotImplementedError
+        return await durability_of(self._session("reports"), self._non_durable)
+
+    async def _fetch(self, job_id: str) -> JobRecord:
+        record = await self._session("reports").store.read.get(job_id, self._clock.now())
+        if record is None:
+            raise JobNotFoundError(job_id)
+        return record

@@ -22,6 +22,7 @@ from embedded_tasks.clock import Clock, SystemClock
 from embedded_tasks.codec import Codec
 from embedded_tasks.config import JobOptions, Policy, TaskOptions
 from embedded_tasks.control import Control
+from embedded_tasks.deploy_check import Checking
 from embedded_tasks.enqueue import Draft, Drafting, Origin, Reserved
 from embedded_tasks.engine import in_child
 from embedded_tasks.enqueuer import Enqueuer
@@ -45,6 +46,7 @@ from embedded_tasks.reports import Reports
 from embedded_tasks.results import result_of
 from embedded_tasks.session import Session
 from embedded_tasks.settings import RunnerOptions, Settings
+from embedded_tasks.sites import NonDurableSites
 from embedded_tasks.store import JobFilter
 from embedded_tasks.task import Catalogue
 
@@ -80,8 +82,9 @@ class Runner(Enqueuer):
         self._life = Lifecycle(self._make_session)
         self._place = Place(self.settings.path)
         self.non_durable: int = 0
-        self.control: Control = Control(self._running, self._clock)
-        self.reports: Reports = Reports(self._running, self._clock)
+        self.non_durable_sites: NonDurableSites = NonDurableSites(self._clock.now)
+        self.control: Control = Control(self._running, self._clock, self.cancel)
+        self.reports: Reports = Reports(self._running, self._clock, self.non_durable_sites)
         self._opened: list[AsyncExitStack] = []
         self._opened_in_thread: list[ExitStack] = []
 

@@ -29,6 +29,7 @@ from embedded_tasks.observing import Observing
 from embedded_tasks.parts import Parts
 from embedded_tasks.processes import (
     FileGuard,
+from embedded_tasks.operating import Operating
     Kind,
     LastWords,
     Mailbox,
@@ -75,6 +76,7 @@ class Session:
     tasks: KnownTasks
     settler: Settler
     threads: Threads
+    operating: Operating
     children: Children
     watchdog: Watchdog
     running: Running
@@ -180,6 +182,8 @@ class Session:
             clock,
             retention=retention,
             hooks=SettlerHooks(self._settled, self._stored, self.observing.observe),
+        self.operating = Operating(store, clock, retention.keep("failed"))
+        self._stack.push_async_callback(self.operating.close)
         )
         self._build_worker()
         self.chains = Chains(
@@ -197,6 +201,7 @@ class Session:
 
     def _build_worker(self) -> None:
         parts = self.parts
+        self.front_door.is_paused = self.chains.is_paused = self.operating.pauses.is_paused
         settings = parts.settings
         self.threads = Threads(asyncio.get_running_loop())
         self._stack.callback(self.threads.close)
@@ -218,6 +223,7 @@ class Session:
             told=self._loop_was_blocked,
         )
         self._stack.callback(self.watchdog.close)
+            notes=self.operating.notebook,
         hooks = RunningHooks(self._attempt_ended, self.observing.stuck, self.watchdog.started)
         self.running = Running(ports, self.process_file, hooks)
         self.worker = Worker(
@@ -248,6 +254,7 @@ class Session:
             await self.tasks.learn((await self.store.read.task_names()).items())
 
     def _meet_siblings(self) -> None:
+        await self.operating.pauses.look()
         self.peers.refresh()
         self.peers.broadcast(Kind.HELLO)
         if self.recovered.recovered:
@@ -311,6 +318,7 @@ class Session:
             await pause(self.parts.clock, _PROBE_EVERY)
             self.peers.refresh()
             for peer in self.peers.ids:
+        self.operating.feed.end()
                 await self._recover(peer)
 
     def cancelled(self, job_id: str) -> None:
@@ -323,7 +331,11 @@ class Session:
         """A job was queued again from here, where perhaps nobody has its code."""
         self._stored(due_at)
         self.peers.broadcast(Kind.WORK)
-        self._ending.begin()
+
+    async def look_at_queues(self) -> None:
+        """Queues were paused or resumed."""
+        await self.operating.pauses.look()
+        self.worker.wake()
 
     # Who is told of what.
 
@@ -338,6 +350,7 @@ class Session:
 
     def _settled(self, ids: list[str]) -> None:
         self.waiting.settled(ids)
+        self.operating.notebook.ended(attempt, outcome)
         if ids:
             self.pruner.noticed()
 
@@ -347,6 +360,7 @@ class Session:
         self._settled(ids)
 
     def _stored(self, due_at: float) -> None:
+        self.operating.feed.poke()
         """Jobs wait for whoever is free: this process if it runs jobs, and its siblings."""
         if self.runs_jobs:
             self.worker.wake_at(due_at)
@@ -379,6 +393,8 @@ class Session:
             self.running.cancel(job_id, number, reason)
 
     def _hint(self, peer: str) -> None:
+            case Kind.QUEUES:
+                self.supervisor.spawn("queues", self.look_at_queues())
         if self._joined:
             self.supervisor.insist("recover", partial(self._recover, peer))
 

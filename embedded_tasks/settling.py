@@ -103,7 +103,7 @@ def settlement(
         if after.crashed or job.crashes < SUSPECT_AFTER
         else 0,
         snoozes=job.snoozes + after.snoozed,
-        error=after.error,
+        error=_placed(after.error, job.task),
         finished_at=times.ended_at if finished else None,
         prune_at=times.ended_at + retention.keep(after.state) if finished else None,
         leads=job.leads,
@@ -121,6 +121,11 @@ def noted(row: Settlement, block: LoopBlock) -> Settlement:
     else:
         reason = f"{(row.reason or '').rstrip('.')}. {block.sentence}".removeprefix(". ")
     return row._replace(reason=reason, error=error)
+
+
+def _placed(error: AttemptError | None, task: str) -> AttemptError | None:
+    """Return an error that is known to come from somewhere: at least from its task."""
+    return error if error is None or error.place else replace(error, place=task)
 
 
 def _next(outcome: Outcome, now: float) -> _Next:

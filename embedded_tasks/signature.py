@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from embedded_tasks.errors import ConfigurationError
+from embedded_tasks.schema import schema_of
 
 __all__ = ["Signature"]
 
@@ -67,6 +68,12 @@ class Signature:
             for p in parameters
             if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)
         )
+
+    def schema(self) -> dict[str, Any] | None:
+        """Return the parameters as JSON schema, as far as pydantic can tell; None if unknown."""
+        if self._parameters is None:
+            return None
+        return schema_of(self._parameters, _code_of(self._function))
 
     @staticmethod
     def _plain_arity(parameters: list[inspect.Parameter]) -> tuple[int, int] | None:

@@ -31,6 +31,8 @@ class Kind(Enum):
     """I have settled something: look whether it is yours."""
     CANCEL = b"c"
     """Look at your running jobs: one was cancelled."""
+    QUEUES = b"p"
+    """Look at which queues are paused."""
 
 
 _KINDS: Final = {kind.value: kind for kind in Kind}

@@ -34,6 +34,8 @@ class Checkpointer:
         self._since = 0
         self._size = 0
         self.checkpoints: int = 0
+        self.frames: int | None = None
+        """How many pages the last one copied back."""
         self.blocked: bool = False
         """Whether a reader kept the last one from copying, or cutting, all."""
 
@@ -53,6 +55,7 @@ class Checkpointer:
             # After an error the commits stand in the WAL, and the next round tries again.
             rows = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             self.blocked = _is_blocked(rows)
+            self.frames = rows[0][2]
             if not self.blocked and self.is_large():
                 self.blocked = self._shrink(connection)
         self._size = self.wal_size()

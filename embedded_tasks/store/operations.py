@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from embedded_tasks.job import FINISHED, ClaimedJob, JobState, NewJob, Settlement
+from embedded_tasks.store.failures import Failure, count_failures
+from embedded_tasks.store.pausing import queues_to_claim
 from embedded_tasks.store.queries import QUERIES
 
 __all__ = [
@@ -35,7 +37,7 @@ def insert_row(job: NewJob) -> list[Any]:
         job.id, job.task, job.state, job.owner, job.attempt, job.queue, job.tags, job.priority,
         job.due_at, job.created_at, job.args, job.options, job.on_crash, job.start_by,
         job.finish_by, expires_at, job.request_id, job.traceparent, job.after, int(job.leads),
-        job.created_at if job.state is JobState.RUNNING else None,
+        job.created_at if job.state is JobState.RUNNING else None, job.belongs_to,
     ]  # fmt: skip  # one column after another, as in the statement
 
 
@@ -48,7 +50,7 @@ def settle_row(outcome: Settlement) -> list[Any]:
         outcome.held_for, outcome.failures, outcome.crashes, outcome.snoozes, outcome.finished_at,
         outcome.prune_at, int(outcome.leads),
         error.type if error else None, error.message if error else outcome.reason,
-        error.traceback if error else None,
+        error.traceback if error else None, error.place if error else "",
     ]  # fmt: skip  # one column after another, as in the statements
 
 
@@ -104,6 +106,7 @@ class Recovery:
     unblocks: bool
     failed: int = 0
     traceback: str | None = None
+    place: str = ""
 
 
 class Jobs:
@@ -129,6 +132,9 @@ class Jobs:
             self._stored_tasks.add(name)
         connection.execute(QUERIES["insert"], {"rows": json.dumps(rows)})
         self._hold_new(connection, [row[0] for row in rows])
+        owners = [(row[0], row[21]) for row in rows if row[21] is not None]
+        if owners:
+            connection.execute(QUERIES["add_owners"], {"rows": json.dumps(owners)})
 
     def begin(self, connection: sqlite3.Connection, rows: list[tuple[str, str, float]]) -> set[str]:
         """Reserved jobs start; rows are (id, owner, now). Returns the ids that were still ours."""
@@ -180,6 +186,7 @@ class Jobs:
         wake_at = [connection.execute(QUERIES["next_expiry"]).fetchone()[0]]
         suspects = claim.suspects
         for tasks, limit in claim.wanted:
+        waiting = queues_to_claim(connection)
             text = json.dumps(tasks)
             asked = {"owner": claim.owner, "now": claim.now, "tasks": text}
             taken: list[sqlite3.Row] = []
@@ -351,3 +358,4 @@ def _claimed(row: sqlite3.Row, names: Mapping[int, str]) -> ClaimedJob:
         on_crash=row["on_crash"],
         version=version,
     )
+        due_at=row["due_at"],

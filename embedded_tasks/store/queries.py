@@ -1,4 +1,4 @@
-"""The named statements of `queries.sql`, loaded once.
+"""The named statements of the `.sql` files here, loaded once.
 
 What lives here: the loader. What does not: SQL. Called by the writer's operations and the reader.
 """
@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 
-__all__ = ["QUERIES", "parse_queries"]
+__all__ = ["QUERIES", "parse_queries", "read_queries"]
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
@@ -30,7 +30,12 @@ def parse_queries(text: str) -> dict[str, str]:
     return queries
 
 
-QUERIES: Mapping[str, str] = parse_queries(
-    files("embedded_tasks.store").joinpath("queries.sql").read_text(encoding="utf-8")
-)
+def read_queries() -> str:
+    """Return the text of every file of named statements."""
+    folder = files("embedded_tasks.store")
+    found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in found)
+
+
+QUERIES: Mapping[str, str] = parse_queries(read_queries())
 """Every statement that is run after the file is open, by name."""

@@ -333,72 +333,6 @@ WHERE job = :seq ORDER BY number;
 SELECT value FROM json_each(:ids)
 WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE id = value AND state IN ('queued', 'running'));
 
--- name: list
--- A page of jobs, newest first, by key: each group of states by the index that knows it, or among
--- the newest rows only (:depth). Arguments and results are left out; they may be a megabyte each.
-WITH page (seq) AS (
-    SELECT * FROM (
-        SELECT seq FROM jobs
-        WHERE :source = 'rows' AND seq < :before
-            AND seq >= min(:before, (SELECT max(seq) FROM jobs)) - :depth
-            AND (:state IS NULL OR state = :state)
-            AND (:queue IS NULL OR queue = :queue)
-            AND (:task IS NULL OR task IN (SELECT id FROM tasks WHERE title = :task))
-            AND (:retrying IS NULL OR (attempt > 0) = :retrying)
-            AND (:scheduled IS NULL OR (due_at > :now) = :scheduled)
-        ORDER BY seq DESC LIMIT :limit
-    )
-    UNION ALL
-    SELECT * FROM (
-        SELECT seq FROM jobs INDEXED BY jobs_notable
-        WHERE :source = 'notable' AND seq < :before
-            AND state = :state AND state IN ('failed', 'cancelled', 'expired', 'held')
-            AND (:queue IS NULL OR queue = :queue)
-            AND (:task IS NULL OR task IN (SELECT id FROM tasks WHERE title = :task))
-        ORDER BY seq DESC LIMIT :limit
-    )
-    UNION ALL
-    SELECT * FROM (
-        SELECT seq FROM jobs INDEXED BY jobs_owned
-        WHERE :source = 'running' AND seq < :before
-            AND owner IS NOT NULL AND state = 'running'
-            AND (:queue IS NULL OR queue = :queue)
-            AND (:task IS NULL OR task IN (SELECT id FROM tasks WHERE title = :task))
-        ORDER BY seq DESC LIMIT :limit
-    )
-    UNION ALL
-    SELECT * FROM (
-        SELECT seq FROM jobs
-        WHERE :source = 'queued' AND seq IN (
-                SELECT seq FROM jobs INDEXED BY jobs_claimable
-                WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
-                    AND seq < :before
-                UNION ALL
-                SELECT seq FROM jobs INDEXED BY jobs_suspected
-                WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
-                    AND seq < :before
-                UNION ALL
-                SELECT seq FROM jobs INDEXED BY jobs_owned
-                WHERE state = 'queued' AND owner IS NOT NULL AND seq < :before
-                UNION ALL
-                SELECT seq FROM jobs INDEXED BY jobs_following
-                WHERE state = 'queued' AND owner IS NULL AND after IS NOT NULL AND seq < :before
-            )
-            AND (:queue IS NULL OR queue = :queue)
-            AND (:task IS NULL OR task IN (SELECT id FROM tasks WHERE title = :task))
-            AND (attempt > 0) = :retrying
-            AND (:scheduled IS NULL OR (due_at > :now) = :scheduled)
-        ORDER BY seq DESC LIMIT :limit
-    )
-)
-SELECT jobs.seq, jobs.id, jobs.state, jobs.queue, jobs.priority, jobs.due_at, jobs.created_at,
-    jobs.owner, jobs.attempt, jobs.failures, jobs.crashes, jobs.snoozes, jobs.on_crash, jobs.tags,
-    jobs.options, jobs.start_by, jobs.finish_by, jobs.request_id, jobs.traceparent,
-    jobs.cancel_requested, jobs.started_at, jobs.finished_at, jobs.reason, jobs.held_for,
-    tasks.title AS task_name, tasks.version AS task_version, NULL AS args, NULL AS result
-FROM page CROSS JOIN jobs ON jobs.seq = page.seq JOIN tasks ON tasks.id = jobs.task
-ORDER BY jobs.seq DESC;
-
 -- name: counts
 -- How many jobs are in each state, counted up to a cap, by indexes alone. The succeeded ones have
 -- none of their own: they are the finished ones without the others.
@@ -495,6 +429,19 @@ SELECT id, pid, started_at, runs_jobs FROM processes ORDER BY started_at;
 -- name: ping
 -- Is the file readable?
 SELECT count(*) FROM meta;
+
+-- name: fact
+-- What the file says of itself.
+SELECT value FROM meta WHERE key = :key;
+
+-- name: add_fact
+-- Say something of the file that was not said yet.
+INSERT OR IGNORE INTO meta (key, value) VALUES (:key, :value);
+
+-- name: set_fact
+-- Say something of the file, anew.
+INSERT INTO meta (key, value) VALUES (:key, :value)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 
 -- name: oldest_reader
 -- The oldest release, by its schema number, that may open this file.

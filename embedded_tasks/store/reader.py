@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,20 +19,17 @@ from embedded_tasks.job import (
     AttemptRecord,
     JobRecord,
     JobState,
-    ShownState,
     shown_state,
 )
 from embedded_tasks.store.connection import Connection, is_undecodable, translated
 from embedded_tasks.store.filters import JobFilter
+from embedded_tasks.store.listing import find
 from embedded_tasks.store.queries import QUERIES
 
-__all__ = ["COUNT_CAP", "OwnedJob", "ProcessRecord", "Reader"]
+__all__ = ["COUNT_CAP", "OwnedJob", "ProcessRecord", "Reader", "record_of"]
 
 COUNT_CAP = 10_000
 """Counting stops here; a larger number is shown as this one with a plus."""
-
-_ABOVE_ALL = 2**63 - 1
-_NEWEST = 10_000
 
 _T = TypeVar("_T")
 
@@ -84,11 +81,11 @@ class Reader:
 
     async def get(self, id: str, now: float) -> JobRecord | None:
         """Return one job with its attempts, or None."""
-        return await self._run(partial(_get, id, now))
+        return await self.run(partial(_get, id, now))
 
     async def page(self, wanted: JobFilter, now: float) -> list[tuple[int, JobRecord]]:
         """Return a page of jobs, newest first, each with the key that pages on."""
-        return await self._run(partial(_list, wanted, now))
+        return await self.run(partial(_list, wanted, now))
 
     async def counts(self) -> dict[JobState, int]:
         """Return how many jobs are in each state, counted up to `COUNT_CAP`."""
@@ -148,9 +145,10 @@ class Reader:
         await self._rows("ping", {})
 
     async def _rows(self, query: str, parameters: dict[str, Any]) -> list[sqlite3.Row]:
-        return await self._run(lambda connection: _all(connection, query, parameters))
+        return await self.run(lambda connection: _all(connection, query, parameters))
 
-    async def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Read with a function of the connection, in the connection's thread."""
         try:
             return await self._connection.run(work)
         except sqlite3.Error as error:
@@ -166,49 +164,22 @@ def _get(id: str, now: float, connection: sqlite3.Connection) -> JobRecord | Non
     if row is None:
         return None
     attempts = connection.execute(QUERIES["attempts"], {"seq": row["seq"]}).fetchall()
-    return _record(row, now, tuple(_attempt(attempt) for attempt in attempts))
+    return record_of(row, now, tuple(_attempt(attempt) for attempt in attempts))
 
 
 def _list(
     wanted: JobFilter, now: float, connection: sqlite3.Connection
 ) -> list[tuple[int, JobRecord]]:
-    source, state, retrying, scheduled = _stored(wanted.state)
-    parameters = {
-        "source": source,
-        "state": state,
-        "retrying": retrying,
-        "scheduled": scheduled,
-        "task": wanted.task,
-        "queue": wanted.queue,
-        "before": _ABOVE_ALL if wanted.before is None else wanted.before,
-        "limit": wanted.limit,
-        "now": now,
-        "depth": _ABOVE_ALL,
-    }
-    rows: list[sqlite3.Row] = []
-    if source == "queued":
-        # In a long backlog the newest rows fill the page; its indexes would be read as a whole.
-        rows = _all(connection, "list", parameters | {"source": "rows", "depth": _NEWEST})
-    if len(rows) < wanted.limit:
-        rows = _all(connection, "list", parameters)
-    return [(row["seq"], _record(row, now, ())) for row in rows]
-
-
-def _stored(shown: ShownState | str | None) -> tuple[str, str | None, int | None, int | None]:
-    """Return where to look, the stored state, and what attempts and due time must be like."""
-    match shown:
-        case ShownState.RETRYING:
-            return "queued", "queued", 1, None
-        case ShownState.SCHEDULED:
-            return "queued", "queued", 0, 1
-        case ShownState.QUEUED:
-            return "queued", "queued", 0, 0
-        case ShownState.RUNNING:
-            return "running", "running", None, None
-        case None | ShownState.SUCCEEDED:
-            return "rows", shown and str(shown), None, None
-        case _:
-            return "notable", str(shown), None, None
+    keys: list[int] = []
+    rest = wanted
+    while True:
+        found = find(connection, rest, now)
+        keys += found.keys
+        if not found.stopped:
+            break
+        rest = replace(wanted, before=found.next, limit=wanted.limit - len(keys))
+    rows = _all(connection, "lines", {"keys": json.dumps(keys), "with_args": False})
+    return [(row["seq"], record_of(row, now, ())) for row in rows]
 
 
 def _attempt(row: sqlite3.Row) -> AttemptRecord:
@@ -231,7 +202,17 @@ _PLAIN = (
 )  # fmt: skip  # the columns that are taken as they are
 
 
-def _record(row: sqlite3.Row, now: float, attempts: tuple[AttemptRecord, ...]) -> JobRecord:
+def _tags(text: str | None) -> tuple[str, ...]:
+    try:
+        tags = json.loads(text) if text else ()
+    except ValueError:
+        # A damaged row is shown with the others.
+        return ()
+    return tuple(map(str, tags)) if isinstance(tags, list) else ()
+
+
+def record_of(row: sqlite3.Row, now: float, attempts: tuple[AttemptRecord, ...]) -> JobRecord:
+    """Return a row as a record."""
     state = JobState(row["state"])
     if state is JobState.SUCCEEDED:
         done = AttemptRecord(

@@ -20,6 +20,8 @@ from embedded_tasks.store.checkpoint import Checkpointer
 from embedded_tasks.store.connection import Connection, check_version, connect
 from embedded_tasks.store.opening import create_file, prepare
 from embedded_tasks.store.operations import (
+from embedded_tasks.store.identity import FileIdentity
+from embedded_tasks.store.news import News
     Claim,
     ClaimResult,
     Jobs,
@@ -30,6 +32,8 @@ from embedded_tasks.store.operations import (
 from embedded_tasks.store.reader import Reader
 from embedded_tasks.store.writer import Operation, WriteLock, Writer
 
+from embedded_tasks.store.steering import Steering
+from embedded_tasks.store.views import Views
 __all__ = ["Guard", "Store", "StoreSettings"]
 
 _PRUNE_BATCH = 500
@@ -117,7 +121,10 @@ class Store:
         self.writer: Writer = Writer(
             connection, lock, Checkpointer(settings.path), settings.path, self._jobs.forget
         )
-        self.read: Reader = Reader(read_connection, settings.path)
+        self.read: Reader = Reader(read_connection, settings.path, self.writer.refuse)
+        self.views: Views = Views(self.read)
+        self.news: News = News(self.read)
+        self.steering: Steering = Steering(self.writer, self._jobs, settings.wait)
         self._loop = asyncio.create_task(self.writer.run(), name="embedded_tasks writer")
 
     @classmethod

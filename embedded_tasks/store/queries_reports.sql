@@ -1,0 +1,301 @@
+-- name: keys_of_all
+-- Jobs, newest first.
+SELECT seq FROM jobs WHERE seq < :before ORDER BY seq DESC LIMIT :limit;
+
+-- name: keys_of_notable
+-- Jobs of a state that people look for.
+SELECT seq FROM jobs INDEXED BY jobs_notable
+WHERE state = :key AND state IN ('failed', 'cancelled', 'expired', 'held') AND seq < :before
+ORDER BY seq DESC LIMIT :limit;
+
+-- name: keys_of_task
+-- Jobs of a task, by its number.
+SELECT seq FROM jobs INDEXED BY jobs_of_task
+WHERE task = :key AND seq < :before ORDER BY seq DESC LIMIT :limit;
+
+-- name: keys_of_queue
+-- Jobs of a queue.
+SELECT seq FROM jobs INDEXED BY jobs_of_queue
+WHERE queue = :key AND seq < :before ORDER BY seq DESC LIMIT :limit;
+
+-- name: keys_of_tag
+-- Jobs with a tag.
+SELECT job FROM job_tags WHERE tag = :key AND job < :before ORDER BY job DESC LIMIT :limit;
+
+-- name: keys_of_owner
+-- Jobs that belong to somebody.
+SELECT job FROM job_owners INDEXED BY job_owners_by_name
+WHERE name = :key AND job < :before ORDER BY job DESC LIMIT :limit;
+
+-- name: keys_of_group
+-- Jobs whose latest failure is of a kind.
+SELECT job FROM job_failures INDEXED BY job_failures_by_group
+WHERE in_group = :key AND job < :before ORDER BY job DESC LIMIT :limit;
+
+-- name: some_running
+-- All running jobs, up to a limit, in no order.
+SELECT seq FROM jobs INDEXED BY jobs_owned
+WHERE owner IS NOT NULL AND state = 'running' LIMIT :limit;
+
+-- name: some_retrying
+-- The jobs that are queued again, up to a limit, in no order.
+SELECT seq FROM jobs INDEXED BY jobs_retrying
+WHERE state = 'queued' AND attempt > 0 LIMIT :limit;
+
+-- name: some_ended
+-- The jobs of a finished state that ended in a time, up to a limit, in no order.
+SELECT seq FROM jobs INDEXED BY jobs_ended
+WHERE state = :key AND finished_at IS NOT NULL
+    AND finished_at >= :finished_after AND finished_at < :finished_before
+LIMIT :limit;
+
+-- name: some_waiting
+-- The jobs that are queued and due, or not due yet (:later), up to a limit, in no order.
+WITH RECURSIVE level (priority) AS (
+    SELECT max(priority) FROM jobs INDEXED BY jobs_claimable
+    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
+    UNION ALL
+    SELECT (
+        SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_claimable
+        WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
+            AND lower.crashes < 2 AND lower.priority < level.priority
+    )
+    FROM level WHERE level.priority IS NOT NULL
+)
+SELECT * FROM (
+    SELECT due.seq FROM level CROSS JOIN jobs AS due INDEXED BY jobs_claimable
+    WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL AND due.crashes < 2
+        AND due.priority = level.priority
+        AND due.due_at > iif(:later, :now, -1e18) AND due.due_at <= iif(:later, 1e18, :now)
+    UNION ALL
+    SELECT seq FROM jobs INDEXED BY jobs_suspected
+    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
+    UNION ALL
+    SELECT seq FROM jobs INDEXED BY jobs_owned WHERE state = 'queued' AND owner IS NOT NULL
+    UNION ALL
+    SELECT seq FROM jobs INDEXED BY jobs_following
+    WHERE state = 'queued' AND owner IS NULL AND after IS NOT NULL
+)
+LIMIT :limit;
+
+-- name: matching
+-- Which of these jobs a filter means; a look at each row.
+SELECT jobs.seq FROM json_each(:keys) AS given CROSS JOIN jobs ON jobs.seq = given.value
+WHERE (:states IS NULL OR CASE
+            WHEN state <> 'queued' THEN state
+            WHEN attempt > 0 THEN 'retrying'
+            WHEN due_at > :now THEN 'scheduled'
+            ELSE 'queued'
+        END IN (SELECT value FROM json_each(:states)))
+    AND (:tasks IS NULL OR task IN (SELECT value FROM json_each(:tasks)))
+    AND (:queue IS NULL OR queue = :queue)
+    AND (:created_after IS NULL OR created_at >= :created_after)
+    AND (:created_before IS NULL OR created_at < :created_before)
+    AND (:finished_after IS NULL OR finished_at >= :finished_after)
+    AND (:finished_before IS NULL OR finished_at < :finished_before)
+    AND (:tag IS NULL OR EXISTS (SELECT 1 FROM job_tags WHERE tag = :tag AND job = jobs.seq))
+    AND (:belongs_to IS NULL OR EXISTS (
+        SELECT 1 FROM job_owners WHERE job = jobs.seq AND name = :belongs_to
+    ))
+    AND (:group IS NULL OR EXISTS (
+        SELECT 1 FROM job_failures WHERE job = jobs.seq AND in_group = :group
+    ));
+
+-- name: with_text
+-- Which of these jobs have a text in their arguments, or in a reason or an error.
+SELECT jobs.seq FROM json_each(:keys) AS given CROSS JOIN jobs ON jobs.seq = given.value
+WHERE (:in_arguments AND (
+        instr(lower(args), :text) OR (:escaped <> :text AND instr(lower(args), :escaped))
+    ))
+    OR (:in_errors AND (instr(lower(reason), :text) OR EXISTS (
+        SELECT 1 FROM attempts
+        WHERE job = jobs.seq AND instr(lower(error_type || ': ' || error_message), :text)
+    )));
+
+-- name: lines
+-- These jobs as a list shows them. Arguments and results are left out; they may be a megabyte each.
+SELECT jobs.seq, jobs.id, jobs.state, jobs.queue, jobs.priority, jobs.due_at, jobs.created_at,
+    jobs.owner, jobs.attempt, jobs.failures, jobs.crashes, jobs.snoozes, jobs.on_crash, jobs.tags,
+    jobs.options, jobs.start_by, jobs.finish_by, jobs.request_id, jobs.traceparent,
+    jobs.cancel_requested, jobs.started_at, jobs.finished_at, jobs.reason, jobs.held_for,
+    tasks.title AS task_name, tasks.version AS task_version,
+    iif(:with_args, jobs.args, NULL) AS args, NULL AS result
+FROM json_each(:keys) AS given CROSS JOIN jobs ON jobs.seq = given.value
+JOIN tasks ON tasks.id = jobs.task
+ORDER BY jobs.seq DESC;
+
+-- name: beside
+-- What stands beside these jobs: whose they are, how far they have come, what kind of failure.
+SELECT jobs.id, job_owners.name, job_failures.in_group, job_progress.done, job_progress.total,
+    job_progress.message, job_progress.at, job_progress.attempt
+FROM json_each(:ids) AS given CROSS JOIN jobs ON jobs.id = given.value
+LEFT JOIN job_owners ON job_owners.job = jobs.seq
+LEFT JOIN job_failures ON job_failures.job = jobs.seq
+LEFT JOIN job_progress ON job_progress.job = jobs.seq;
+
+-- name: first_from
+-- The first job from a key on, and when it was created.
+SELECT seq, created_at FROM jobs WHERE seq >= :seq ORDER BY seq LIMIT 1;
+
+-- name: last_key
+-- The key of the newest job.
+SELECT max(seq) FROM jobs;
+
+-- name: numbers_of_task
+-- The numbers of a task's versions.
+SELECT id FROM tasks WHERE title = :task;
+
+-- name: task_titles
+-- Every task name that was ever enqueued, without versions.
+SELECT DISTINCT title FROM tasks ORDER BY title;
+
+-- name: kinds_of_waiting
+-- Waiting jobs as people see them, among so many at most.
+SELECT count(*), coalesce(sum(attempt > 0), 0), coalesce(sum(attempt = 0 AND due_at > :now), 0)
+FROM (
+    SELECT jobs.attempt, jobs.due_at FROM json_each(:keys) AS given
+    CROSS JOIN jobs ON jobs.seq = given.value WHERE jobs.state = 'queued'
+);
+
+-- name: depth_of_queue
+-- How many jobs of a queue are due, and how many are not due yet, each up to a cap.
+SELECT
+    (SELECT count(*) FROM (
+        SELECT 1 FROM jobs INDEXED BY jobs_waiting
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
+        LIMIT :cap
+    )) AS waiting,
+    (WITH RECURSIVE level (priority) AS (
+        SELECT max(priority) FROM jobs INDEXED BY jobs_waiting
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
+        UNION ALL
+        SELECT (
+            SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_waiting
+            WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
+                AND lower.queue = :queue AND lower.priority < level.priority
+        )
+        FROM level WHERE level.priority IS NOT NULL
+    )
+    SELECT count(*) FROM (
+        SELECT 1 FROM level CROSS JOIN jobs AS due INDEXED BY jobs_waiting
+        WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
+            AND due.queue = :queue AND due.priority = level.priority AND due.due_at <= :now
+        LIMIT :cap
+    )) AS due,
+    (WITH RECURSIVE level (priority) AS (
+        SELECT max(priority) FROM jobs INDEXED BY jobs_waiting
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
+        UNION ALL
+        SELECT (
+            SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_waiting
+            WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
+                AND lower.queue = :queue AND lower.priority < level.priority
+        )
+        FROM level WHERE level.priority IS NOT NULL
+    )
+    SELECT min((
+        SELECT due.due_at FROM jobs AS due INDEXED BY jobs_waiting
+        WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
+            AND due.queue = :queue AND due.priority = level.priority
+        ORDER BY due.due_at LIMIT 1
+    )) FROM level WHERE level.priority IS NOT NULL) AS oldest;
+
+-- name: running_by_queue
+-- How many jobs run, by queue.
+SELECT queue, count(*) FROM jobs INDEXED BY jobs_owned
+WHERE owner IS NOT NULL AND state = 'running' GROUP BY queue;
+
+-- name: running_by_process
+-- How many jobs run, by process.
+SELECT owner, count(*) FROM jobs INDEXED BY jobs_owned
+WHERE owner IS NOT NULL AND state = 'running' GROUP BY owner;
+
+-- name: groups
+-- The kinds of failures, the one seen last first.
+SELECT error_groups.id, error_type, place, tasks.title AS task_name, message, total, first_seen,
+    last_seen, sample
+FROM error_groups JOIN tasks ON tasks.id = error_groups.task
+WHERE :task IS NULL OR tasks.title = :task
+ORDER BY last_seen DESC LIMIT :limit;
+
+-- name: failed_of_group
+-- How many jobs are failed or held with a kind of failure, among so many at most.
+SELECT count(*), coalesce(sum(state = 'failed' OR state = 'held'), 0) FROM (
+    SELECT jobs.state FROM job_failures INDEXED BY job_failures_by_group
+    JOIN jobs ON jobs.seq = job_failures.job
+    WHERE in_group = :group ORDER BY job DESC LIMIT :cap
+);
+
+-- name: series
+-- What was counted of one kind, by time and class.
+SELECT at, class, sum(total) FROM metrics
+WHERE span = :span AND kind = :kind AND at >= :since AND (:task IS NULL OR task = :task)
+GROUP BY at, class;
+
+-- name: figures
+-- What was counted of one kind, by task and class.
+SELECT task, class, sum(total) FROM metrics
+WHERE span = 3600 AND kind = :kind AND at >= :since GROUP BY task, class;
+
+-- name: logs
+-- The lines of a job from one on, oldest first.
+SELECT id, at, attempt, level, text, fields FROM job_logs INDEXED BY job_logs_by_job
+WHERE job = (SELECT seq FROM jobs WHERE jobs.id = :id) AND id > :after ORDER BY id LIMIT :limit;
+
+-- name: size_of_logs
+-- How much a job has logged, of what is kept.
+SELECT coalesce(sum(size), 0) FROM job_logs INDEXED BY job_logs_by_job
+WHERE job = (SELECT seq FROM jobs WHERE jobs.id = :id);
+
+-- name: audit
+-- What was done, newest first.
+SELECT id, at, who, action, target, details FROM audit
+WHERE id < :before ORDER BY id DESC LIMIT :limit;
+
+-- name: audit_of
+-- What was done to one job or queue, oldest first.
+SELECT id, at, who, action, target, details FROM audit INDEXED BY audit_by_target
+WHERE target = :target ORDER BY id LIMIT 200;
+
+-- name: news_enqueued
+-- Jobs that came after a key.
+SELECT jobs.seq, jobs.id, tasks.title AS task_name, jobs.queue, jobs.state, jobs.attempt,
+    jobs.due_at, jobs.created_at AS at, NULL AS outcome, jobs.reason
+FROM jobs JOIN tasks ON tasks.id = jobs.task
+WHERE jobs.seq > :seq ORDER BY jobs.seq LIMIT :limit;
+
+-- name: news_finished
+-- Jobs that finished from a time on.
+SELECT jobs.seq, jobs.id, tasks.title AS task_name, jobs.queue, jobs.state, jobs.attempt,
+    jobs.due_at, jobs.finished_at AS at, jobs.state AS outcome, jobs.reason
+FROM jobs INDEXED BY jobs_ended JOIN tasks ON tasks.id = jobs.task
+WHERE jobs.state = :state AND jobs.finished_at IS NOT NULL AND jobs.finished_at >= :since
+ORDER BY jobs.finished_at LIMIT :limit;
+
+-- name: news_attempts
+-- Attempts that ended from a time on and did not succeed.
+SELECT jobs.seq, jobs.id, tasks.title AS task_name, jobs.queue, jobs.state,
+    attempts.number AS attempt, jobs.due_at, attempts.ended_at AS at, attempts.outcome,
+    coalesce(attempts.error_message, jobs.reason) AS reason
+FROM attempts INDEXED BY attempts_by_time
+JOIN jobs ON jobs.seq = attempts.job JOIN tasks ON tasks.id = jobs.task
+WHERE attempts.ended_at >= :since
+ORDER BY attempts.ended_at LIMIT :limit;
+
+-- name: news_audit
+-- What operators did after an entry.
+SELECT id, at, who, action, target, details FROM audit WHERE id > :id ORDER BY id LIMIT :limit;
+
+-- name: news_running
+-- The jobs that run, how far they have come, and their last line.
+SELECT jobs.seq, jobs.id, tasks.title AS task_name, jobs.queue, jobs.state, jobs.attempt,
+    jobs.due_at, jobs.started_at AS at, NULL AS outcome, jobs.reason,
+    job_progress.done, job_progress.total, job_progress.message, job_progress.at AS told_at,
+    (SELECT max(id) FROM job_logs WHERE job_logs.job = jobs.seq) AS last_line
+FROM jobs INDEXED BY jobs_owned JOIN tasks ON tasks.id = jobs.task
+LEFT JOIN job_progress ON job_progress.job = jobs.seq
+WHERE jobs.owner IS NOT NULL AND jobs.state = 'running' LIMIT :limit;
+
+-- name: ends
+-- Where the feed stands: the newest job and the newest entry of the audit.
+SELECT coalesce((SELECT max(seq) FROM jobs), 0), coalesce((SELECT max(id) FROM audit), 0);

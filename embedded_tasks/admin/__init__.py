@@ -1,7 +1,7 @@
-"""Status routes: see what the jobs do, retry them, cancel them.
+"""Routes for operators and for an app's own users: see what the jobs do, and steer them.
 
-What lives here: `router`, to be included in the app behind its own auth. What does not: anything
-about jobs that the runner cannot tell. Included by users.
+What lives here: `router` for operators, `status_router` and `accepted` for users' own endpoints.
+What does not: anything about jobs that the runner cannot tell. Included by users.
 
 Example:
     ```python
@@ -14,6 +14,17 @@ Example:
 
 from __future__ import annotations
 
+from embedded_tasks.admin.accepted import ACCEPTED, Accepted, AcceptedJob, accepted
+from embedded_tasks.admin.feed import Pace
 from embedded_tasks.admin.routes import router
+from embedded_tasks.admin.status import status_router
 
-__all__ = ["router"]
+__all__ = [
+    "ACCEPTED",
+    "Accepted",
+    "AcceptedJob",
+    "Pace",
+    "accepted",
+    "router",
+    "status_router",
+]

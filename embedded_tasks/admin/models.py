@@ -1,24 +1,18 @@
-"""What the routes answer with.
+"""What the routes tell of jobs.
 
-What lives here: the JSON of a job, a page, counts and health, and how records become it. What does
-not: asking the runner (`routes`). Called by `routes`.
+What lives here: the JSON of a job, its attempts, steps and lines. What does not: how records become
+it (`shown`). Used by the endpoints.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from embedded_tasks.admin.display import UnreadableError, arguments_in, result_in
-from embedded_tasks.admin.masking import masked
+from embedded_tasks.admin.moments import Moment as _Moment
 from embedded_tasks.handle import CancelAnswer
-from embedded_tasks.health import Health
-from embedded_tasks.job import AttemptRecord, JobRecord, JobState, ShownState
-from embedded_tasks.store import COUNT_CAP
+from embedded_tasks.job import ShownState
 
 __all__ = [
     "JobArgument",
@@ -28,18 +22,15 @@ __all__ = [
     "JobDetails",
     "JobLine",
     "JobLines",
-    "RunnerHealth",
-    "StateCount",
-    "StateCounts",
-    "attempts_of",
-    "counts_of",
-    "details_of",
-    "health_of",
-    "line_of",
+    "JobLog",
+    "JobLogLine",
+    "JobProgress",
+    "JobQueueChange",
+    "JobResult",
+    "JobStep",
+    "JobTotal",
+    "JobTransition",
 ]
-
-_Moment = Annotated[datetime, Field(description="In UTC.")]
-_UNNAMED = "Arguments without a known parameter name are masked: a name tells what is a secret."
 
 
 class JobAttemptError(BaseModel):
@@ -61,6 +52,16 @@ class JobAttempt(BaseModel):
     error: JobAttemptError | None
 
 
+class JobProgress(BaseModel):
+    """How far a job has come, as it said last."""
+
+    done: float
+    total: float | None
+    share: Annotated[float | None, Field(description="From 0 to 1; null without a total.")]
+    message: str | None
+    at: _Moment
+
+
 class JobLine(BaseModel):
     """A job as a list shows it, without its arguments."""
 
@@ -79,6 +80,16 @@ class JobLine(BaseModel):
     held_for: Annotated[str | None, Field(description="What a held job waits for.")]
     cancel_requested: bool
     request_id: str | None
+    owner: Annotated[str | None, Field(description="The `owner` of its options.")]
+    group: Annotated[str | None, Field(description="The error group of its latest failure.")]
+    progress: JobProgress | None
+
+
+class JobTotal(BaseModel):
+    """How many, counted no further than to a cap."""
+
+    count: int
+    capped: Annotated[bool, Field(description="There are more; counting stopped.")]
 
 
 class JobLines(BaseModel):
@@ -86,6 +97,14 @@ class JobLines(BaseModel):
 
     items: list[JobLine]
     next_cursor: Annotated[str | None, Field(description="Null on the last page.")]
+    stopped: Annotated[
+        bool,
+        Field(description="A search has read as many jobs as it may at once; go on by the cursor."),
+    ] = False
+    read_back_to: Annotated[
+        _Moment | None, Field(description="Where a search stopped: when that job was created.")
+    ] = None
+    total: Annotated[JobTotal | None, Field(description="Where it was asked for.")] = None
 
 
 class JobArgument(BaseModel):
@@ -123,174 +142,55 @@ class JobCancellation(BaseModel):
     state: ShownState
 
 
-class StateCount(BaseModel):
-    """How many jobs are in one state."""
+class JobTransition(BaseModel):
+    """A job after something was asked of it."""
 
-    count: int
-    capped: Annotated[bool, Field(description="There are more; counting stopped.")]
-
-
-class StateCounts(BaseModel):
-    """How many jobs are in each stored state; `queued` has the scheduled and retrying ones."""
-
-    counts: dict[JobState, StateCount]
-    cap: Annotated[int, Field(description="Where counting stops.")]
+    id: str
+    state: ShownState
 
 
-class RunnerHealth(BaseModel):
-    """One process's runner, with nothing that needs a person."""
+class JobQueueChange(BaseModel):
+    """A queue after it was paused or resumed."""
 
-    ok: bool
-    problems: list[str]
-    process: Annotated[str, Field(description="The id of this run.")]
-    running: Annotated[int, Field(description="Attempts that run here.")]
-    slots: Annotated[dict[str, int], Field(description="How many may, by kind.")]
-    stuck: Annotated[int, Field(description="Functions that go on although they were stopped.")]
-    processes: Annotated[list[str], Field(description="Living siblings.")]
-    unknown_tasks: Annotated[list[str], Field(description="Stored names without code here.")]
-    recovered: Annotated[int, Field(description="Jobs that the last start put back.")]
+    queue: str
+    paused: bool
+    changed: Annotated[bool, Field(description="Whether it was not so before.")]
 
 
-def line_of(record: JobRecord) -> JobLine:
-    """Return a job for a list."""
-    return JobLine(**_line(record))
+class JobResult(BaseModel):
+    """What a job's function returned."""
+
+    id: str
+    result: Annotated[Any, Field(description="As plain JSON, secrets masked.")]
+    note: Annotated[str | None, Field(description="Why it is not shown.")]
 
 
-def details_of(record: JobRecord, parameters: Sequence[str] | None) -> JobDetails:
-    """Return all of a job.
+class JobStep(BaseModel):
+    """One step of a job's life."""
 
-    Args:
-        record: What is stored.
-        parameters: The names of its function's positional parameters, None where not known.
-    """
-    arguments, arguments_note = _arguments(record.args or "", parameters)
-    result, result_note = _result(record)
-    return JobDetails(
-        **_line(record),
-        failures=record.failures,
-        crashes=record.crashes,
-        snoozes=record.snoozes,
-        on_crash=record.on_crash,
-        start_by=_moment(record.start_by),
-        finish_by=_moment(record.finish_by),
-        options=_options(record.options),
-        arguments=arguments,
-        arguments_note=arguments_note,
-        result=result,
-        result_note=result_note,
-        attempts=attempts_of(record.attempts),
-        process=record.owner,
-        traceparent=record.traceparent,
-    )
+    at: Annotated[_Moment | None, Field(description="Null where that was not written.")]
+    what: Annotated[str, Field(description="Such as enqueued, started, ended, died, replayed.")]
+    attempt: int | None
+    outcome: str | None
+    text: str | None
+    error_type: str | None
+    by: Annotated[str | None, Field(description="Who did it, of what was done by hand.")]
 
 
-def attempts_of(attempts: Sequence[AttemptRecord]) -> list[JobAttempt]:
-    """Return the attempts of a job, the first one first."""
-    return [_attempt(attempt) for attempt in attempts]
+class JobLogLine(BaseModel):
+    """A line that a job has logged."""
+
+    id: int
+    at: _Moment
+    attempt: int
+    level: str
+    text: str
+    fields: dict[str, str]
 
 
-def counts_of(counts: Mapping[JobState, int]) -> StateCounts:
-    """Return the counts of all states."""
-    found = {state: counts.get(state, 0) for state in JobState}
-    return StateCounts(
-        counts={
-            state: StateCount(count=count, capped=count >= COUNT_CAP)
-            for state, count in found.items()
-        },
-        cap=COUNT_CAP,
-    )
+class JobLog(BaseModel):
+    """Lines of one job, oldest first."""
 
-
-def health_of(health: Health) -> RunnerHealth:
-    """Return the health of this process's runner."""
-    return RunnerHealth(
-        ok=health.ok,
-        problems=health.problems,
-        process=health.process,
-        running=health.running,
-        slots=health.slots,
-        stuck=health.stuck,
-        processes=health.processes,
-        unknown_tasks=health.unknown_tasks,
-        recovered=health.recovered,
-    )
-
-
-def _line(record: JobRecord) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "task": record.task,
-        "state": record.shown,
-        "queue": record.queue,
-        "tags": list(record.tags),
-        "priority": record.priority,
-        "attempt": record.attempt,
-        "created_at": _moment(record.created_at),
-        "due_at": _moment(record.due_at),
-        "started_at": _moment(record.started_at),
-        "finished_at": _moment(record.finished_at),
-        "reason": record.reason and masked(record.reason),
-        "held_for": record.held_for,
-        "cancel_requested": record.cancel_requested,
-        "request_id": record.request_id,
-    }
-
-
-def _attempt(attempt: AttemptRecord) -> JobAttempt:
-    error = attempt.error
-    took = None
-    if attempt.started_at is not None and attempt.ended_at is not None:
-        took = max(attempt.ended_at - attempt.started_at, 0.0)
-    return JobAttempt(
-        number=attempt.number,
-        outcome=attempt.outcome,
-        started_at=_moment(attempt.started_at),
-        ended_at=_moment(attempt.ended_at),
-        seconds=took,
-        error=None
-        if error is None
-        else JobAttemptError(
-            type=error.type,
-            message=masked(error.message),
-            traceback=error.traceback and masked(error.traceback),
-        ),
-    )
-
-
-def _arguments(
-    text: str, parameters: Sequence[str] | None
-) -> tuple[list[JobArgument] | None, str | None]:
-    try:
-        found = arguments_in(text, parameters)
-    except UnreadableError as error:
-        return None, str(error)
-    arguments = [JobArgument(name=name, value=value) for name, value in found]
-    return arguments, _UNNAMED if any(name is None for name, _ in found) else None
-
-
-def _result(record: JobRecord) -> tuple[Any, str | None]:
-    if record.result is None:
-        kept = record.state is not JobState.SUCCEEDED
-        return None, None if kept else record.reason or "Its value was not kept."
-    try:
-        return result_in(record.result), None
-    except UnreadableError as error:
-        return None, str(error)
-
-
-def _options(text: str | None) -> dict[str, Any]:
-    """Return the options that were given with the job; those that are columns are shown as such."""
-    try:
-        options = json.loads(text or "{}")
-    except ValueError:  # the file may hold anything
-        return {}
-    return options if isinstance(options, dict) else {}
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    if seconds is None:
-        return None
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, OSError, ValueError):  # `finish_within` may reach beyond the year 9999
-        return datetime.max.replace(tzinfo=UTC)
+    lines: list[JobLogLine]
+    dropped: Annotated[bool, Field(description="Whether older lines were dropped for their size.")]
+    more: Annotated[bool, Field(description="Whether there are newer ones: ask `after` the last.")]

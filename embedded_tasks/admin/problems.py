@@ -48,7 +48,7 @@ _SCHEMA: Final[dict[str, Any]] = {
         "state": {
             "type": "string",
             "enum": [state.value for state in ShownState],
-            "description": "With code wrong_state: the job's present state.",
+            "description": "With codes wrong_state and changed: the job's present state.",
         },
         "errors": {
             "description": "With code invalid_input: each parameter that was refused.",
@@ -67,10 +67,14 @@ _SCHEMA: Final[dict[str, Any]] = {
     },
 }
 _MEANING: Final[Mapping[int, str]] = {
+    400: "The request cannot be read.",
     401: "The app's own check does not know who asks.",
     403: "The app's own check refuses, or a page of another site sent this.",
     404: "No job has this id; retention may have removed it.",
-    409: "The job's present state does not allow this.",
+    409: "The present state does not allow this; nothing was changed.",
+    412: "The job has changed since it was read (If-Match); nothing was changed.",
+    413: "The body is too large.",
+    415: "The body is not application/json.",
     422: "A parameter is not what it must be.",
     503: "The runner is not running, its store is unavailable, or it needs a person.",
 }

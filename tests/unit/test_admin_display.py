@@ -24,7 +24,8 @@ import pytest
 from hypothesis import given, strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from embedded_tasks.admin.display import UnreadableError, arguments_in, result_in
+from embedded_tasks.admin.display import Display, UnreadableError
+from embedded_tasks.admin.masking import Masking
 from embedded_tasks.admin.models import JobArgument
 from embedded_tasks.payload import encode, encode_arguments
 from embedded_tasks.references import References
@@ -128,7 +129,7 @@ SECRETS: list[tuple[Any, Any]] = [
 @pytest.mark.parametrize(("value", "shown"), VALUES + SECRETS)
 def test_every_kind_of_value_is_shown_as_plain_json(value: Any, shown: Any) -> None:
     text = encode(value, NAMES, limit=LIMIT)
-    found = result_in(text)
+    found = Display(Masking()).result(text)
     assert (found, type(found)) == (shown, type(shown))
     assert json.loads(JobArgument(name=None, value=found).model_dump_json())["value"] == shown
 
@@ -146,19 +147,19 @@ def test_arguments_have_the_names_that_are_known(
     parameters: tuple[str, ...] | None, names: list[str | None]
 ) -> None:
     text = encode_arguments(("a@b.c", "x"), {"headers": {"n": 1}}, NAMES, task="t", limit=LIMIT)
-    assert [name for name, _ in arguments_in(text, parameters)] == names
+    assert [name for name, _ in Display(Masking()).arguments(text, parameters)] == names
 
 
 def test_an_argument_without_a_known_name_might_be_a_secret() -> None:
     text = encode_arguments(
         ("a@b.c", "x"), {"password": "pw", "n": 1}, NAMES, task="t", limit=LIMIT
     )
-    assert [value for _, value in arguments_in(text, None)] == ["***", "***", "***", 1]
-    assert [value for _, value in arguments_in(text, ("email", "token"))] == [
+    assert [value for _, value in Display(Masking()).arguments(text, None)] == ["***", "***", "***", 1]
+    assert [value for _, value in Display(Masking()).arguments(text, ("email", "token"))] == [
         *("a@b.c", "***"),
         *("***", 1),
     ]
-    assert [value for _, value in arguments_in(text, ("email", "*rest"))] == [
+    assert [value for _, value in Display(Masking()).arguments(text, ("email", "*rest"))] == [
         "a@b.c",
         "x",
         "***",
@@ -168,8 +169,8 @@ def test_an_argument_without_a_known_name_might_be_a_secret() -> None:
 
 def test_nothing_in_a_text_is_looked_up() -> None:
     gone = '[1,{"$":"model","c":"gone:Class","v":{"a":1},"set":[]}]'
-    assert result_in(gone) == {"a": 1}
-    assert result_in('[1,{"$":"ref","c":"os:system"}]') == "os:system"
+    assert Display(Masking()).result(gone) == {"a": 1}
+    assert Display(Masking()).result('[1,{"$":"ref","c":"os:system"}]') == "os:system"
 
 
 @pytest.mark.parametrize(
@@ -194,23 +195,23 @@ def test_nothing_in_a_text_is_looked_up() -> None:
 )
 def test_a_damaged_text_is_told_and_does_no_harm(text: str) -> None:
     with pytest.raises(UnreadableError, match="damaged"):
-        result_in(text)
+        Display(Masking()).result(text)
 
 
 def test_numbers_that_are_too_long_and_constants_that_are_no_json_are_shown_as_text() -> None:
-    assert result_in("[1,[1e999,NaN,-Infinity]]") == ["inf", "NaN", "-Infinity"]
-    assert result_in(f"[1,{'9' * 5_000}]") == "9" * 400
+    assert Display(Masking()).result("[1,[1e999,NaN,-Infinity]]") == ["inf", "NaN", "-Infinity"]
+    assert Display(Masking()).result(f"[1,{'9' * 5_000}]") == "9" * 400
     huge = '{"$":"int","v":"0x' + "f" * 5_000 + '"}'
-    assert result_in(f"[1,{huge}]").startswith("0xfff")
+    assert Display(Masking()).result(f"[1,{huge}]").startswith("0xfff")
 
 
 def test_what_is_large_is_cut_or_left_out() -> None:
     assert (
-        result_in(encode("x" * 20_000, NAMES, limit=LIMIT))
+        Display(Masking()).result(encode("x" * 20_000, NAMES, limit=LIMIT))
         == "x" * 10_000 + "… (20,000 characters)"
     )
     with pytest.raises(UnreadableError, match="too much to show"):
-        result_in(encode("x" * 2_000_000, NAMES, limit=LIMIT))
+        Display(Masking()).result(encode("x" * 2_000_000, NAMES, limit=LIMIT))
 
 
 @pytest.mark.parametrize("make", [lambda inner: [inner], lambda inner: {(1,): inner}])
@@ -218,7 +219,7 @@ def test_what_is_nested_as_deep_as_can_be_stored_can_be_shown(make: Any) -> None
     value: Any = 1
     for _ in range(99):
         value = make(value)
-    shown = result_in(encode(value, NAMES, limit=LIMIT))
+    shown = Display(Masking()).result(encode(value, NAMES, limit=LIMIT))
     assert JobArgument(name=None, value=shown).model_dump_json()
 
 
@@ -239,7 +240,7 @@ JSON = st.recursive(
 @given(value=JSON)
 def test_any_text_is_shown_or_told_to_be_damaged(value: Any) -> None:
     try:
-        shown = result_in(json.dumps([1, value]))
+        shown = Display(Masking()).result(json.dumps([1, value]))
     except UnreadableError:
         return
     assert JobArgument(name=None, value=shown).model_dump_json()
@@ -248,13 +249,13 @@ def test_any_text_is_shown_or_told_to_be_damaged(value: Any) -> None:
 @given(value=JSON, kwargs=JSON)
 def test_any_arguments_are_shown_or_told_to_be_damaged(value: Any, kwargs: Any) -> None:
     try:
-        shown = arguments_in(json.dumps([1, value, kwargs]), ("a", "token", "*rest"))
+        shown = Display(Masking()).arguments(json.dumps([1, value, kwargs]), ("a", "token", "*rest"))
     except UnreadableError:
         return
     assert all(JobArgument(name=name, value=each).model_dump_json() for name, each in shown)
 
 
 def test_the_values_above_are_all_that_the_format_has() -> None:
-    shown: Mapping[str, object] = result_in.__globals__["_TAGGED"]
+    shown: Mapping[str, object] = Display._TAGGED
     from_payload: Mapping[str, object] = encode.__globals__["_DECODERS"]
     assert {*shown, "dataclass", "model", "namedtuple"} == set(from_payload)

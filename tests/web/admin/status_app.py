@@ -1,12 +1,13 @@
 """An app with status routes, its operator, and jobs in every state.
 
 What lives here: what the tests of the status routes share. What does not: what they promise. Used
-by `test_admin*.py`.
+by the tests of this folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +15,7 @@ import httpx
 from fastapi import Depends, FastAPI, HTTPException, Request
 
 from embedded_tasks import TaskRunner, admin
+from embedded_tasks.admin.route import StatusRoute
 from embedded_tasks.job import (
     AttemptError,
     Cancelled,
@@ -32,7 +34,44 @@ from tests.support.stores import write
 
 OPERATOR = {"x-key": "operator"}
 PROBLEM = "application/problem+json"
+API = "/api/v1"
+_FILLED = {"queue": "mail"}
 SOME_ERROR = AttemptError("shop.SendError", "no route to postgres://ann:pw@db", "Traceback ...")
+
+
+GUARDED = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+
+
+def problem_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Return a problem that was answered, which must be as every problem is."""
+    assert answer.headers["content-type"] == PROBLEM, answer.text
+    assert {name: answer.headers[name] for name in GUARDED} == GUARDED
+    body: dict[str, Any] = answer.json()
+    assert (answer.status_code, body["status"], body["code"]) == (status, status, code), body
+    assert body["type"] == "about:blank"
+    assert body["title"]
+    assert body["detail"]
+    return body
+
+
+def all_routes(router: Any) -> Iterator[StatusRoute]:
+    """Every route of a router, those of the dashboard too; a route of any other kind is no route
+    that asks the dependencies.
+    """
+    for route in router.routes:
+        inner = getattr(route, "original_router", None)
+        if inner is not None:
+            yield from all_routes(inner)
+        else:
+            assert isinstance(route, StatusRoute), route
+            yield route
+
+
+def paths_of(router: Any, id: str = job_id(1)) -> Iterator[tuple[str, str]]:
+    """Every method and path of a router, with something in the place of parameters."""
+    for route in all_routes(router):
+        for method in sorted(route.methods or ()):
+            yield method, re.sub(r"{(\w+)(:\w+)?}", lambda at: _FILLED.get(at[1], id), route.path)
 
 
 class StillRunner(TaskRunner):
@@ -61,7 +100,8 @@ async def only_operators(request: Request) -> None:
 def status_app(runner: TaskRunner, **options: Any) -> FastAPI:
     app = FastAPI()
     runner.install(app)
-    options.setdefault("dependencies", [Depends(only_operators)])
+    if "read" not in options:
+        options.setdefault("dependencies", [Depends(only_operators)])
     app.include_router(admin.router(runner, **options), prefix="/ops")
     return app
 
@@ -70,7 +110,7 @@ def status_app(runner: TaskRunner, **options: Any) -> FastAPI:
 async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """An operator, before whom the app need not have started."""
     transport = httpx.ASGITransport(app=app)
-    url = "http://test/ops"
+    url = f"http://test/ops{API}"
     async with httpx.AsyncClient(transport=transport, base_url=url, headers=OPERATOR) as client:
         yield client
 

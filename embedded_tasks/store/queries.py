@@ -33,7 +33,8 @@ def parse_queries(text: str) -> dict[str, str]:
 def read_queries() -> str:
     """Return the text of every file of named statements."""
     folder = files("embedded_tasks.store")
-    found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    names = (entry.name for entry in folder.iterdir())
+    found = sorted(name for name in names if name.startswith("queries") and name.endswith(".sql"))
     return "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in found)
 
 

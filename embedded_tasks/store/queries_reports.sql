@@ -161,40 +161,40 @@ FROM (
 -- How many jobs of a queue are due, and how many are not due yet, each up to a cap.
 SELECT
     (SELECT count(*) FROM (
-        SELECT 1 FROM jobs INDEXED BY jobs_waiting
+        SELECT 1 FROM jobs INDEXED BY jobs_in_line
         WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
         LIMIT :cap
     )) AS waiting,
     (WITH RECURSIVE level (priority) AS (
-        SELECT max(priority) FROM jobs INDEXED BY jobs_waiting
+        SELECT max(priority) FROM jobs INDEXED BY jobs_in_line
         WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
         UNION ALL
         SELECT (
-            SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_waiting
+            SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_in_line
             WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
                 AND lower.queue = :queue AND lower.priority < level.priority
         )
         FROM level WHERE level.priority IS NOT NULL
     )
     SELECT count(*) FROM (
-        SELECT 1 FROM level CROSS JOIN jobs AS due INDEXED BY jobs_waiting
+        SELECT 1 FROM level CROSS JOIN jobs AS due INDEXED BY jobs_in_line
         WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
             AND due.queue = :queue AND due.priority = level.priority AND due.due_at <= :now
         LIMIT :cap
     )) AS due,
     (WITH RECURSIVE level (priority) AS (
-        SELECT max(priority) FROM jobs INDEXED BY jobs_waiting
+        SELECT max(priority) FROM jobs INDEXED BY jobs_in_line
         WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
         UNION ALL
         SELECT (
-            SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_waiting
+            SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_in_line
             WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
                 AND lower.queue = :queue AND lower.priority < level.priority
         )
         FROM level WHERE level.priority IS NOT NULL
     )
     SELECT min((
-        SELECT due.due_at FROM jobs AS due INDEXED BY jobs_waiting
+        SELECT due.due_at FROM jobs AS due INDEXED BY jobs_in_line
         WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
             AND due.queue = :queue AND due.priority = level.priority
         ORDER BY due.due_at LIMIT 1

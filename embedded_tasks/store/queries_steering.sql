@@ -13,11 +13,11 @@ DELETE FROM paused_queues WHERE name = :queue RETURNING name;
 -- name: waiting_queues
 -- The queues that have waiting jobs, found by skipping from one to the next.
 WITH RECURSIVE queue (name) AS (
-    SELECT min(queue) FROM jobs INDEXED BY jobs_waiting
+    SELECT min(queue) FROM jobs INDEXED BY jobs_in_line
     WHERE state = 'queued' AND owner IS NULL AND after IS NULL
     UNION ALL
     SELECT (
-        SELECT min(queue) FROM jobs INDEXED BY jobs_waiting
+        SELECT min(queue) FROM jobs INDEXED BY jobs_in_line
         WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue > queue.name
     )
     FROM queue WHERE queue.name IS NOT NULL
@@ -28,18 +28,18 @@ SELECT name FROM queue WHERE name IS NOT NULL;
 -- The jobs of one queue that are due, by priority, then due time; for claims while another queue is
 -- paused.
 WITH RECURSIVE level (priority) AS (
-    SELECT max(priority) FROM jobs INDEXED BY jobs_waiting
+    SELECT max(priority) FROM jobs INDEXED BY jobs_in_line
     WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
     UNION ALL
     SELECT (
-        SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_waiting
+        SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_in_line
         WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
             AND lower.queue = :queue AND lower.priority < level.priority
     )
     FROM level WHERE level.priority IS NOT NULL
 )
 SELECT due.seq, due.priority, due.due_at
-FROM level CROSS JOIN jobs AS due INDEXED BY jobs_waiting
+FROM level CROSS JOIN jobs AS due INDEXED BY jobs_in_line
 WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL AND due.queue = :queue
     AND due.priority = level.priority AND due.due_at <= :now AND due.crashes < 2
     AND due.task IN (SELECT value FROM json_each(:tasks))
@@ -48,18 +48,18 @@ LIMIT :limit;
 -- name: next_due_of_queue
 -- The time at which the next job of these tasks in one queue is due.
 WITH RECURSIVE level (priority) AS (
-    SELECT max(priority) FROM jobs INDEXED BY jobs_waiting
+    SELECT max(priority) FROM jobs INDEXED BY jobs_in_line
     WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
     UNION ALL
     SELECT (
-        SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_waiting
+        SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_in_line
         WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
             AND lower.queue = :queue AND lower.priority < level.priority
     )
     FROM level WHERE level.priority IS NOT NULL
 )
 SELECT min((
-    SELECT due.due_at FROM jobs AS due INDEXED BY jobs_waiting
+    SELECT due.due_at FROM jobs AS due INDEXED BY jobs_in_line
     WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL AND due.queue = :queue
         AND due.priority = level.priority AND due.crashes < 2
         AND due.task IN (SELECT value FROM json_each(:tasks))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from embedded_tasks.background import BackgroundTasks
 from embedded_tasks.config import Retention
 from embedded_tasks.context import JobCancelled, JobContext
+from embedded_tasks.deploy_check import check
 from embedded_tasks.errors import (
     EmbeddedTasksError,
     JobEndedError,
@@ -39,5 +40,6 @@ __all__ = [
     "Snooze",
     "StoreUnavailableError",
     "TaskRunner",
+    "check",
     "task",
 ]

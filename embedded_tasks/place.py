@@ -32,6 +32,14 @@ class Place:
         self._path = path
         self._own: str | None = None
 
+    def file(self) -> str | None:
+        """Return the database file, or None where there is none outside of this process."""
+        if self._path == ":memory:":
+            return None
+        if in_test_mode():
+            return self._own and str(Path(self._own, "tasks.db"))
+        return self._path
+
     def prepare(self) -> tuple[str, Path]:
         """Return the database file and the folder of the process files, checked and made.
 

@@ -81,6 +81,7 @@ class Runner(Enqueuer):
         self._catalogue = catalogue
         self._life = Lifecycle(self._make_session)
         self._place = Place(self.settings.path)
+        self.checking: Checking = Checking(catalogue, self._codec, self._place.file)
         self.non_durable: int = 0
         self.non_durable_sites: NonDurableSites = NonDurableSites(self._clock.now)
         self.control: Control = Control(self._running, self._clock, self.cancel)

@@ -32,7 +32,8 @@ class Versions:
         self._upgrade = upgrade
         if upgrade is None:
             return
-        if not callable(upgrade) or inspect.iscoroutinefunction(upgrade):
+        given: object = upgrade
+        if not callable(given) or inspect.iscoroutinefunction(given):
             raise ConfigurationError(f"upgrade={upgrade!r}: expected a plain function, not async.")
         if version == 1:
             raise ConfigurationError("upgrade= is for jobs of an earlier version: write version=2.")

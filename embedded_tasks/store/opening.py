@@ -17,7 +17,14 @@ from embedded_tasks.errors import StoreFormatError, StoreUnavailableError
 from embedded_tasks.store.connection import translated
 from embedded_tasks.store.queries import QUERIES
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "SCHEMA_VERSION", "create_file", "prepare"]
+__all__ = [
+    "APPLICATION_ID",
+    "MIGRATIONS",
+    "SCHEMA_VERSION",
+    "create_file",
+    "prepare",
+    "recognised_version",
+]
 
 APPLICATION_ID = 0x656D6274
 """Marks the file as ours ("embt") in SQLite's header."""
@@ -95,7 +102,12 @@ def prepare(connection: sqlite3.Connection, path: str, settings: dict[str, str |
         raise translated(error, path) from error
 
 
-def _recognised_version(connection: sqlite3.Connection, path: str) -> int:
+def recognised_version(connection: sqlite3.Connection, path: str) -> int:
+    """Return the schema of a file that is ours, 0 for an empty one.
+
+    Raises:
+        StoreFormatError: It is another program's, or this release may not read it.
+    """
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (schema,) = connection.execute("PRAGMA schema_version").fetchone()

@@ -96,7 +96,7 @@ class Child:
 class Worker(Child):
     """A `tests.crash.worker`, told what to do by lines of JSON."""
 
-    def __init__(self, popen: Forked) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes] | Forked) -> None:
         super().__init__(popen)
         self._tokens = 0
         self._text = b""
@@ -237,10 +237,12 @@ class Place:
         asker.ready()
         return runner, asker
 
-    def server(self, *arguments: str, port: int = 0, **options: Any) -> Server:
+    def server(
+        self, *arguments: str, port: int = 0, app: str = "tests.crash.app:app", **options: Any
+    ) -> Server:
         """Start uvicorn without waiting until it is ready."""
         port = port or free_port()
-        command = [sys.executable, "-m", "uvicorn", "tests.crash.app:app", "--port", str(port)]
+        command = [sys.executable, "-m", "uvicorn", app, "--port", str(port)]
         command += ["--log-level", "error", *arguments]
         server = Server(self._start(command, self.environment(options)), port)
         self._stack.callback(server.end)

@@ -169,7 +169,12 @@ class Writer:
         while True:
             batch = self._take()
             if batch:
-                await self._commit(batch)
+                try:
+                    await self._commit(batch)
+                except Exception as error:  # noqa: BLE001  # told to all whom it concerns
+                    # Whatever it is, the next batch is written, and nobody waits for ever.
+                    _log.exception("loop.failed", loop="writer")
+                    self._give_up_all(batch, error)
             elif self._closing:
                 return
             else:
@@ -211,6 +216,17 @@ class Writer:
         for operation, outcome in zip(batch, outcomes, strict=True):
             self._answer(operation, outcome)
         self._deadlines.look()
+
+    def _give_up_all(self, batch: list[Operation], error: Exception) -> None:
+        """It is not known what of a batch was written: callers are told, and jobs taken back."""
+        self._commit_began = None
+        self.last_error = f"the writer failed with {error!r}"
+        for operation in batch:
+            self._pending.extend([operation.undo] if operation.undo else [])
+            if operation.future is not None and not operation.future.done():
+                operation.future.set_exception(
+                    StoreUnavailableError(f"{self._path}: {self.last_error}.")
+                )
 
     async def _after_failure(self, batch: list[Operation], error: Exception) -> Sequence[Any]:
         """A row that is refused costs only its own operation; a full disk concerns them all."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from embedded_tasks.errors import StoreUnavailableError
 from embedded_tasks.store.checkpoint import Checkpointer
@@ -98,3 +99,26 @@ async def test_what_is_in_time_stays() -> None:
 
 def test_what_a_debug_log_shows_of_an_operation_has_no_arguments_in_it() -> None:
     assert "secret" not in repr(Operation(print, [["id", "secret"]]))
+
+
+async def test_a_fault_in_the_writer_itself_is_told_and_the_next_batch_is_written() -> None:
+    thread = Thread()
+    writer = writer_on(thread)
+    loop = asyncio.create_task(writer.run())
+    real, broken = writer._answer, iter([True])
+
+    def answer(operation: Operation, outcome: Any) -> None:
+        if next(broken, False):
+            raise ValueError("a fault")
+        real(operation, outcome)
+
+    writer._answer = answer  # type: ignore[method-assign]  # breaks once
+    with capture_logs() as lines, pytest.raises(StoreUnavailableError, match="a fault"):
+        await writer.submit(operation(thread))
+    assert [line["event"] for line in lines] == ["loop.failed"]
+    assert writer.last_error is not None
+    await writer.submit(operation(thread))
+    # The first was taken back: its caller was told that it is not stored.
+    assert thread.written == ["row"]
+    writer.close()
+    await loop

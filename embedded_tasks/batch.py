@@ -25,6 +25,7 @@ from embedded_tasks.errors import (
     ConfigurationError,
     NotDurableError,
     NotStartedError,
+    StoreFormatError,
     StoreUnavailableError,
 )
 from embedded_tasks.handle import Job
@@ -201,7 +202,7 @@ class RequestBatch:
         """
         try:
             await self._store()
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, StoreFormatError) as error:
             _log.error("jobs.not_stored", path=self._scope.get("path"), error=str(error))
             raise HTTPException(
                 503, "The background tasks could not be stored.", {"Retry-After": "1"}

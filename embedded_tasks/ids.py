@@ -7,15 +7,26 @@ can make their own. Given to the front door by the runner.
 from __future__ import annotations
 
 import os
+from hashlib import blake2b
 from collections.abc import Callable, Iterator
 from struct import iter_unpack
 
-__all__ = ["IdMaker", "uuid7_maker"]
+__all__ = ["IdMaker", "id_bytes", "uuid7_maker"]
 
 _POOL = 256
+_LENGTH = 16
 
 IdMaker = Callable[[], str]
 """Returns a fresh id at each call."""
+
+
+def id_bytes(id: str) -> bytes:
+    """Return the 16 bytes that stand for a job's id, also for one that somebody spoiled."""
+    try:
+        found = bytes.fromhex(id.replace("-", ""))
+    except ValueError:
+        found = b""
+    return found if len(found) == _LENGTH else blake2b(id.encode(), digest_size=_LENGTH).digest()
 
 
 def uuid7_maker(

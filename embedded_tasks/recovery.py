@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from uuid import UUID
 
 import structlog
 
 from embedded_tasks.clock import Clock
 from embedded_tasks.config import Retention
 from embedded_tasks.events import EventName, JobEvent, Observer
+from embedded_tasks.ids import id_bytes
 from embedded_tasks.job import CUT_OFF, MAX_CRASHES, SUSPECT_AFTER, JobState
 from embedded_tasks.processes import (
     INTERRUPTED,
@@ -222,7 +222,7 @@ def _may_have_started(job: OwnedJob, corpse: Corpse) -> bool:
 
 def _flags(job: OwnedJob, corpse: Corpse) -> int | None:
     """Return the flags of the job's mark, or None where it has none."""
-    key = (UUID(job.id).bytes, job.attempt)
+    key = (id_bytes(job.id), job.attempt)
     for mark in corpse.marks:
         if (mark.job_id, mark.attempt) == key:
             return mark.flags

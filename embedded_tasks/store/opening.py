@@ -89,9 +89,10 @@ def prepare(connection: sqlite3.Connection, path: str, settings: dict[str, str |
         StoreUnavailableError: Locked or unwritable just now.
     """
     try:
-        version = _recognised_version(connection, path)
+        version = recognised_version(connection, path)
         for name, value in settings.items():
             connection.execute(f"PRAGMA {name}={value}").fetchall()
+        _check_length(connection, path)
         if version < SCHEMA_VERSION:
             if version > 0:
                 _keep_copy(connection, path, version)
@@ -127,6 +128,23 @@ def recognised_version(connection: sqlite3.Connection, path: str) -> int:
                 "the newer release, or restore the copy that was kept beside it before the upgrade."
             )
     return int(version)
+
+
+def _check_length(connection: sqlite3.Connection, path: str) -> None:
+    """With an empty WAL the file has every page that it says it has, unless somebody cut it."""
+    if path == ":memory:":
+        return
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(f"{path}-wal").st_size > 0:
+            return
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    size = os.stat(path).st_size
+    if size < pages * page_size:
+        raise StoreFormatError(
+            f"{path} is damaged: it was cut to {size:,} of {pages * page_size:,} bytes. It was left "
+            "as it is: restore a backup or use `.recover`."
+        )
 
 
 def _keep_copy(connection: sqlite3.Connection, path: str, version: int) -> None:

@@ -75,8 +75,8 @@ def test_a_disk_that_turns_read_only_refuses_and_goes_on_when_it_can_be_written(
     faults.set()
     site.comes_back("ro")
     site.lost_nothing(place)
-    site.kill()
     wait_until(lambda: place.states() == {"succeeded": len(site.accepted)}, limit=5)
+    site.kill()
     assert place.is_sound()
 
 
@@ -171,6 +171,7 @@ def test_a_sibling_that_stops_in_a_commit_is_named_and_its_end_frees_the_others(
     stopped = serve(place, preload=faults.preload)
     site = serve(place, store_wait=0.5)
     assert stopped.post("before").status == 202
+    wait_until(lambda: place.states() == {"succeeded": 1}, "its outcome is stored")
     faults.set(sync_delay=5.0)
     answers: list[int] = []
 
@@ -213,7 +214,8 @@ def test_a_process_that_may_open_no_more_files_loses_nothing_and_goes_on(place: 
         old = resource.prlimit(site.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(site.pid, resource.RLIMIT_NOFILE, (opened, old[1]))
         for number in range(20):
-            client.request("POST", f"/jobs/files{number}?size=20000")
+            # The job itself cannot open its log, and is retried.
+            client.request("POST", f"/jobs/files{number}?size=20000&attempts=100")
             response = client.getresponse()
             response.read()
             assert response.status in (202, 503)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 
-from fastapi import BackgroundTasks, FastAPI, Response
+from fastapi import FastAPI, Response
 
+from embedded_tasks import BackgroundTasks
 from tests.crash.tasks import note, work
 from tests.crash.worker import make_runner
 
@@ -44,8 +45,11 @@ async def job(job_id: str) -> dict[str, object]:
 
 
 @app.post("/jobs/{key}", status_code=202)
-async def add(key: str, background_tasks: BackgroundTasks, size: int = 10) -> None:
-    background_tasks.add_task(padded, key, "x" * size)
+async def add(
+    key: str, background_tasks: BackgroundTasks, size: int = 10, attempts: int = 1
+) -> None:
+    adder = background_tasks.options(max_attempts=attempts, backoff=[0.1])
+    adder.add_task(padded, key, "x" * size)
 
 
 @app.post("/long/{key}", status_code=202)

@@ -53,7 +53,7 @@ class Site(Child):
             client.request(method, url)
             response = client.getresponse()
             text = response.read()
-            body = json.loads(text) if text[:1] in b"{[\"0123456789tfn" and text else text
+            body = json.loads(text) if text[:1] in b'{["0123456789tfn' and text else text
             return Answer(response.status, response.headers["retry-after"], body)
 
     def post(self, key: str, **query: object) -> Answer:

@@ -16,7 +16,7 @@ from embedded_tasks.job import TRANSITIONS
 from embedded_tasks.store.queries import QUERIES
 from tests.crash.points.killing import Point, each_killed, points
 
-WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
+WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE|CREATE)\b", re.IGNORECASE)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -117,14 +118,15 @@ class Watch:
 
 def points(folder: Path) -> list[Point]:
     """Live the script to its end; return its places."""
-    counted = folder / "points"
+    counted, error = folder / "points", folder.with_suffix(".error")
 
     def work() -> None:
-        watch = _live(folder, Watch(-1, lambda: None))
+        with _written(error):
+            watch = _live(folder, Watch(-1, lambda: None))
         found = [[point.number, point.step, point.what] for point in watch.points]
         counted.write_text(json.dumps(found))
 
-    assert _ended(_fork(work)) == 0
+    assert _ended(_fork(work)) == 0, error.read_text()
     return [Point(*row) for row in json.loads(counted.read_text())]
 
 
@@ -153,14 +155,21 @@ def each_killed(folder: Path, chosen: Sequence[Point], parallel: int = 6) -> Non
 
 
 def _one_killed(folder: Path, point: Point) -> None:
-    try:
+    with _written(folder.with_suffix(".error")):
         watch = Watch(point.number, lambda: os.kill(os.getpid(), signal.SIGKILL))
         assert _ended(_fork(lambda: _live(folder, watch))) == -signal.SIGKILL, point
         judge(folder, read_log(folder / "log"), *_second_life(folder))
-    except BaseException:
-        folder.with_suffix(".error").write_text(traceback.format_exc())
-        raise
     shutil.rmtree(folder)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Write an error to a file, for the test run to show."""
+    try:
+        yield
+    except BaseException:
+        path.write_text(traceback.format_exc())
+        raise
 
 
 def _live(folder: Path, watch: Watch) -> Watch:
@@ -213,8 +222,5 @@ def _become(work: Callable[[], object]) -> NoReturn:
         asyncio.set_event_loop(None)
         work()
         code = 0
-    except BaseException:  # noqa: BLE001  # as the interpreter does at its end
-        traceback.print_exc()
     finally:
-        sys.stderr.flush()
         os._exit(code)

@@ -34,6 +34,7 @@ from embedded_tasks.settling import Times, settlement
 from embedded_tasks.store import Claim, Store, StoreSettings, checkpoint
 from embedded_tasks.store.writer import Operation
 from tests.crash.points.jobs import CLAIMED, OTHER, say
+from tests.crash.points.operating import Operating
 
 __all__ = ["Script", "Turn"]
 
@@ -93,7 +94,7 @@ class Script:
         steps = (
             self.open, self.enqueue, self.reserve, self.give_back, self.settle, self.cancel,
             self.retry, self.expire, self.prune, self.know, self.withdraw, self.recover,
-            self.suspect, self.copy_back, self.close,
+            self.suspect, self.operate, self.copy_back, self.close,
         )  # fmt: skip  # in order
         for step in steps:
             self.boundary(f"step {step.__name__}")
@@ -302,6 +303,18 @@ class Script:
         assert job.crashes == 2
         await self.store.acquit(job.id, self.me)
         await self.end(job, Succeeded(None))
+
+    async def operate(self) -> None:
+        """What operators do, and what jobs say of themselves."""
+        operator = Operating(self.store, self.now, self.put)
+        await operator.say_facts()
+        job = await operator.pause(
+            self.job("beside", priority=100, belongs_to="somebody"), self.claim
+        )
+        await operator.note(job)
+        await self.end(job, Succeeded(None))
+        await operator.hurry(self.job("hurried", due_at=self.now - 1))
+        await operator.delete(self.job("deleted", leads=True), "deleted")
 
     async def copy_back(self) -> None:
         """Checkpoints: after a commit, and one that cuts the WAL."""

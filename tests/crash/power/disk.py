@@ -44,23 +44,22 @@ class _File:
     certain: bytearray = field(default_factory=bytearray)
     changes: list[_Change] = field(default_factory=list)
 
-    def sizes(self) -> list[int]:
-        """The sizes that it had, the certain one first."""
-        sizes = [len(self.certain)]
-        for change in self.changes:
-            size = change.end if change.data is None else max(sizes[-1], change.end)
-            if size != sizes[-1]:
-                sizes.append(size)
+    def sizes(self) -> list[tuple[int, int]]:
+        """The sizes that it had, the certain one first, and after how many changes."""
+        sizes = [(len(self.certain), 0)]
+        for count, change in enumerate(self.changes, 1):
+            size = change.end if change.data is None else max(sizes[-1][0], change.end)
+            if size != sizes[-1][0]:
+                sizes.append((size, count))
         return sizes
 
-    def blocks(self) -> dict[int, list[_Change]]:
-        """The changes that touch each block, in their order."""
-        touched: dict[int, list[_Change]] = defaultdict(list)
-        largest = max(self.sizes())
-        for change in self.changes:
-            end = largest if change.data is None else change.end
-            for number in range(change.offset // BLOCK, -(-end // BLOCK)):
-                touched[number].append(change)
+    def blocks(self) -> dict[int, list[int]]:
+        """The writes that touch each block, as places in the list of changes, in their order."""
+        touched: dict[int, list[int]] = defaultdict(list)
+        for place, change in enumerate(self.changes):
+            if change.data is not None:
+                for number in range(change.offset // BLOCK, -(-change.end // BLOCK)):
+                    touched[number].append(place)
         return touched
 
     def settle(self, count: int) -> None:
@@ -75,16 +74,29 @@ class _File:
         del self.changes[:count]
 
     def content(self, inode: int, choice: Choice) -> bytes:
+        """The content after a power cut.
+
+        A file is cut at once or not at all, as file systems do that: the size says which cuts
+        there were. What is written behind a cut afterwards goes to new places of the disk, which
+        belong to the file only if the cut has been.
+        """
         sizes = self.sizes()
-        size = sizes[_one(choice(("size", inode, 0), len(sizes) - 1))]
-        content = self.certain + bytes(max(0, max(sizes) - len(self.certain)))
-        for number, changes in self.blocks().items():
-            chosen = choice(("block", inode, number), len(changes))
-            if isinstance(chosen, int):
-                _apply(content, changes[:chosen], number * BLOCK, BLOCK)
-                continue
-            for sector, version in enumerate(chosen):
-                _apply(content, changes[:version], number * BLOCK + sector * SECTOR, SECTOR)
+        size, after = sizes[_one(choice(("size", inode, 0), len(sizes) - 1))]
+        content = self.certain + bytes(max(0, max(sizes)[0] - len(self.certain)))
+        cuts = [at for at, change in enumerate(self.changes) if change.data is None]
+        for cut in cuts:
+            if cut < after:
+                start = self.changes[cut].offset
+                content[start:] = bytes(max(0, len(content) - start))
+        for number, places in self.blocks().items():
+            mine = [at for at in cuts if self.changes[at].offset <= number * BLOCK]
+            begin = max((at for at in mine if at < after), default=-1)
+            end = min((at for at in mine if at >= after), default=len(self.changes))
+            chosen = choice(("block", inode, number), len(places))
+            versions = chosen if isinstance(chosen, list) else [chosen] * (BLOCK // SECTOR)
+            for sector, version in enumerate(versions):
+                kept = [self.changes[at] for at in places[:version] if begin < at < end]
+                _apply(content, kept, number * BLOCK + sector * SECTOR)
         return bytes(content[:size])
 
 
@@ -93,16 +105,13 @@ def _one(chosen: int | list[int]) -> int:
     return chosen
 
 
-def _apply(content: bytearray, changes: list[_Change], start: int, length: int) -> None:
-    """Apply the part of some changes that falls into a range."""
-    for change in changes:
-        begin = max(start, change.offset)
-        if change.data is None:
-            content[begin : start + length] = bytes(max(0, len(content[begin : start + length])))
-            continue
-        end = min(start + length, change.end)
+def _apply(content: bytearray, writes: list[_Change], start: int) -> None:
+    """Apply the part of some writes that falls into a sector."""
+    for write in writes:
+        assert write.data is not None
+        begin, end = max(start, write.offset), min(start + SECTOR, write.end)
         if begin < end:
-            content[begin:end] = change.data[begin - change.offset : end - change.offset]
+            content[begin:end] = write.data[begin - write.offset : end - write.offset]
 
 
 class Disk:

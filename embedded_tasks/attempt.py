@@ -165,6 +165,10 @@ class Attempt:
         """Why the attempt was told to stop, if it was."""
         return self._stop
 
+    def runs_in(self, task: asyncio.Task[Any]) -> bool:
+        """Whether its function runs in this very task."""
+        return isinstance(self._call, LoopCall) and self._call.is_task(task)
+
     def start(self) -> None:
         """Call the function, or end at once when that cannot be done."""
         try:

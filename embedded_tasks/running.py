@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from embedded_tasks.attempt import Attempt, Ports, Stop
 from embedded_tasks.context import Original
@@ -155,6 +155,11 @@ class Running:
             return None
         entry.attempt.stop(Stop.CANCELLED, reason)
         return entry.attempt.interruptible
+
+    def job_of(self, task: asyncio.Task[Any]) -> ClaimedJob | None:
+        """Return the job whose function runs in this very task; any thread may ask."""
+        attempts = [entry.attempt for entry in list(self._running.values())]
+        return next((attempt.job for attempt in attempts if attempt.runs_in(task)), None)
 
     def blocked(self, job: ClaimedJob, block: LoopBlock) -> None:
         """Keep with an attempt that it blocked the loop; of several times the longest."""

@@ -219,7 +219,7 @@ class Session:
         self.watchdog = Watchdog(
             parts.clock,
             settings.loop_block_warning,
-            busy=lambda: len(self.running) > 0,
+            running=lambda: self.running,
             told=self._loop_was_blocked,
         )
         self._stack.callback(self.watchdog.close)

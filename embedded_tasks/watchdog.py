@@ -17,7 +17,7 @@ from contextvars import Context
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -26,11 +26,12 @@ from embedded_tasks.context import RUNNING_JOB
 from embedded_tasks.events import EventName, JobEvent
 from embedded_tasks.job import ClaimedJob, LoopBlock
 
-__all__ = ["Blocked", "Watchdog"]
+__all__ = ["Blocked", "Runs", "Watchdog"]
 
 _log = structlog.get_logger("embedded_tasks")
 
 _DEEPEST: Final = 60
+_RUN_ONCE: Final = ("_run_once", asyncio.base_events.__file__)
 _NO_JOB: Final = "something that is no job"
 _PATHS: Final = sysconfig.get_paths()
 _LIBRARIES: Final = tuple(_PATHS[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -58,6 +59,18 @@ class Blocked:
         return JobEvent(name, job.id, job.task, job.attempt, job.request_id, details)
 
 
+class Runs(Protocol):
+    """The attempts that run now."""
+
+    def __len__(self) -> int:
+        """How many they are."""
+        ...
+
+    def job_of(self, task: asyncio.Task[Any]) -> ClaimedJob | None:
+        """Return the job whose function runs in this very task."""
+        ...
+
+
 class _Question:
     """What the loop is asked: are you there?"""
 
@@ -77,7 +90,7 @@ class Watchdog:
     Args:
         clock: Measures how long a block lasts; the waiting itself is real.
         threshold: Seconds without an answer that are too long; None does not watch.
-        busy: Whether attempts run; asked from the thread.
+        running: Returns the attempts that run now; asked from the thread.
         told: Called on the loop when a block is over.
     """
 
@@ -86,12 +99,12 @@ class Watchdog:
         clock: Clock,
         threshold: float | None,
         *,
-        busy: Callable[[], bool],
+        running: Callable[[], Runs],
         told: Callable[[Blocked], None],
     ) -> None:
         self._clock = clock
         self._threshold = threshold or 0.0
-        self._busy = busy
+        self._running = running
         self._told = told
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
@@ -132,9 +145,9 @@ class Watchdog:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            if not self._busy():
+            if not len(self._running()):
                 self._sleep()
-            elif self._ask():
+            elif self._is_at_rest() or self._ask():
                 self._closed.wait(self._threshold / 2)
             else:
                 return
@@ -143,9 +156,18 @@ class Watchdog:
         self._wake.clear()
         self._asleep = True
         # An attempt that started before the note was made is seen here, a later one sees the note.
-        if not (self._busy() or self._closed.is_set()):
+        if not (len(self._running()) or self._closed.is_set()):
             self._wake.wait()
         self._asleep = False
+
+    def _is_at_rest(self) -> bool:
+        """Whether asyncio's loop waits for events: then there is no need to wake it up."""
+        frame = sys._current_frames().get(self._loop_thread)
+        caller = frame.f_back if frame is not None else None
+        # Only there: a blocking call, such as subprocess.run, may wait in a selector as well.
+        if frame is None or caller is None or frame.f_code.co_name != "select":
+            return False
+        return (caller.f_code.co_name, caller.f_code.co_filename) == _RUN_ONCE
 
     def _ask(self) -> bool:
         """Ask the loop and wait for its answer; return whether there still is a loop."""
@@ -171,12 +193,15 @@ class Watchdog:
         """See who has the loop's thread now."""
         frame = sys._current_frames().get(self._loop_thread)
         task = asyncio.current_task(self._loop)
-        found = Blocked(_job_of(task, frame), _block(self._threshold, frame))
+        job = _job_of(task, frame)
+        if job is None and task is not None:  # uvloop on Python 3.11 leaves no other trace
+            job = self._running().job_of(task)
+        found = Blocked(job, _block(self._threshold, frame))
         with question.lock:
             if question.answered.is_set():  # just now, and what was seen came after it
                 return
             question.found = found
-        job, block = found.job, found.block
+        block = found.block
         who = {"job_id": job.id, "task": job.task, "attempt": job.attempt} if job else {}
         _log.warning(
             "loop.blocked",

@@ -33,6 +33,10 @@ class LoopCall:
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self._task = task
 
+    def is_task(self, task: asyncio.Task[Any]) -> bool:
+        """Whether it runs in this very task."""
+        return self._task is task
+
     def interrupt(self) -> None:
         """Cancel the call; it may clean up, and it may refuse."""
         self._task.cancel()

@@ -294,7 +294,10 @@ class Place:
         """The log lines of an event, of one process or all."""
         pattern = f"{self._lines.name}.{'*' if pid is None else pid}"
         texts = [path.read_text() for path in sorted(self._lines.parent.glob(pattern))]
-        parsed = [json.loads(line) for text in texts for line in text.splitlines() if line]
+        whole = (
+            part for text in texts for part in text.splitlines(keepends=True) if part[-1:] == "\n"
+        )
+        parsed = [json.loads(line) for line in whole if line.strip()]
         return [line for line in parsed if line["event"] == event]
 
     def failures(self) -> list[object]:

@@ -74,7 +74,8 @@ def test_idle_processes_do_nothing(place: Place, number: int) -> None:
 
 def test_a_full_process_beside_a_full_process_is_quiet(place: Place) -> None:
     """More is due than both have slots for: they do not keep telling each other."""
-    one, two = place.workers(2, concurrency=2)
+    # The watch on the loop looks twice a second while jobs run, which is another matter.
+    one, two = place.workers(2, concurrency=2, loop_block_warning=None)
     slow = [f"s{number}" for number in range(4)]
     one.ask("enqueue", task="work", keys=slow, args=[20])
     place.wait_for("started", slow)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -37,9 +38,10 @@ class Kennel:
 
     def __init__(self, threshold: float | None) -> None:
         self.runs = False
+        self.tasks: dict[asyncio.Task[Any], ClaimedJob] = {}
         self.told: list[Blocked] = []
         self.seen = threading.Event()
-        self.dog = Watchdog(FakeClock(), threshold, busy=lambda: self.runs, told=self.told.append)
+        self.dog = Watchdog(FakeClock(), threshold, running=lambda: self, told=self.told.append)
         look = self.dog._look
 
         def looked(question: Any) -> None:
@@ -47,6 +49,12 @@ class Kennel:
             self.seen.set()
 
         self.dog._look = looked  # type: ignore[method-assign]
+
+    def __len__(self) -> int:
+        return int(self.runs)
+
+    def job_of(self, task: asyncio.Task[Any]) -> ClaimedJob | None:
+        return self.tasks.get(task)
 
     def begin(self) -> None:
         self.runs = True
@@ -122,6 +130,17 @@ async def test_a_callback_of_a_job_is_its_own() -> None:
         assert (await told_of(kennel)).job == claimed_job(7)
 
 
+async def test_where_the_loop_leaves_no_trace_of_a_job_its_own_task_tells() -> None:
+    """As uvloop on Python 3.11: no context can be had."""
+    async with watched() as kennel:
+        task = asyncio.current_task()
+        assert task is not None
+        kennel.tasks[task] = claimed_job(7)
+        kennel.begin()
+        kennel.block()
+        assert (await told_of(kennel)).job == claimed_job(7)
+
+
 async def test_what_is_no_job_is_called_so() -> None:
     async with watched() as kennel:
         kennel.begin()
@@ -166,6 +185,7 @@ async def test_the_thread_sleeps_without_a_limit_when_nothing_runs_and_wakes_for
 
 async def test_a_loop_that_goes_round_is_not_told_of() -> None:
     async with watched(NEVER) as kennel:
+        kennel.dog._is_at_rest = lambda: False  # type: ignore[method-assign]
         kennel.begin()
         await until(lambda: kennel.dog._question is not None)
         question = kennel.dog._question
@@ -176,6 +196,7 @@ async def test_a_loop_that_goes_round_is_not_told_of() -> None:
 
 async def test_what_answers_while_it_is_looked_at_is_not_told_of() -> None:
     async with watched(NEVER) as kennel:
+        kennel.dog._is_at_rest = lambda: False  # type: ignore[method-assign]
         kennel.begin()
         await until(lambda: kennel.dog._question is not None)
         question = kennel.dog._question
@@ -192,6 +213,37 @@ async def test_closing_ends_the_thread_while_the_loop_is_blocked() -> None:
         kennel.block()  # and nobody lets the loop answer before the close
 
 
+class Passing(FakeClock):
+    """A clock that goes on by an hour each time it is asked, and says how often that was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.often = threading.Event()
+
+    def monotonic(self) -> float:
+        self.asked += 1
+        if self.asked > 7:  # three waits, at least
+            self.often.set()
+        return self.asked * 3600.0
+
+
+@pytest.mark.parametrize("works", [False, True])
+async def test_a_process_that_stood_still_blames_nobody_unless_it_worked_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    """C code that keeps all threads from running is busy; a stopped process is not."""
+    clock = Passing()
+    if works:
+        monkeypatch.setattr(time, "process_time", clock.monotonic)
+    async with watched() as kennel:
+        kennel.dog._clock = clock
+        kennel.begin()
+        assert (kennel.seen if works else clock.often).wait(LIMIT)
+        assert kennel.seen.is_set() == works
+    assert kennel.told == []  # it was closed before the loop could answer
+
+
 # What is kept.
 
 
@@ -203,16 +255,17 @@ class Scene:
         self.runner = TaskRunner(
             ":memory:", modules=["tests"], observers=[self.events], loop_block_warning=SOON
         )
+        self._seen: Any = None  # no question at first
 
     def block(self) -> None:
+        """Keep the loop until the watchdog has seen it this time."""
         session = self.runner._session
         assert session is not None
-        question = session.watchdog._question
-        seen = threading.Event()
-        while question is None or question.found is None:
-            # Each turn is a wait that the watchdog ends no earlier than it has seen it.
-            assert not seen.wait(SOON / 4)
+        pause, question = threading.Event(), self._seen
+        while question is self._seen or not question.found:
+            assert not pause.wait(SOON / 4)
             question = session.watchdog._question
+        self._seen = question
 
 
 SCENE: list[Scene] = []

@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
-import pytest
-
 from tests.crash.harness import LIMIT, Place, Server, now, wait_until
 
 GRACE = 1.0
@@ -195,11 +193,10 @@ def test_with_nobody_else_what_was_settled_waits_for_the_next_start(place: Place
     assert is_uncharged(place)
 
 
-@pytest.mark.parametrize("path", ["/rows", "/events"])
-def test_the_server_s_own_timeout_ends_what_is_open(place: Place, path: str) -> None:
+def test_the_server_s_own_timeout_ends_what_is_open(place: Place) -> None:
     server = place.server("--timeout-graceful-shutdown", "1", app=APP, **OPTIONS)
     server.ready()
-    listener = Listener(server, path)
+    listener = Listener(server, "/rows")
     server.post("/run/work/work.long", seconds=60)
     place.wait_for("started", ["work.long"])
     begun = now()

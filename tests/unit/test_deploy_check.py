@@ -22,6 +22,7 @@ from embedded_tasks.payload import encode_arguments
 from embedded_tasks.references import References
 from embedded_tasks.store import Store, looking
 from embedded_tasks.store.opening import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
+from embedded_tasks.store.queries import QUERIES
 from tests.support.jobs import ME, new_job, running_job
 from tests.support.stores import opened
 from tests.support.tasks import note
@@ -167,22 +168,20 @@ async def test_a_file_that_is_opened_while_it_is_read_is_read_again(
 ) -> None:
     async with holding(file, *jobs_of(NAME, text("a"))):
         pass
-    look, calls = looking._look, []
+    look, others, tries = looking._look, list[sqlite3.Connection](), list[bool]()
 
     def opened_meanwhile(path: str, see: Any, *, in_use: bool) -> int:
         version = look(path, see, in_use=in_use)
-        if not calls:
+        if not others:
             other = sqlite3.connect(file, isolation_level=None)
-            other.execute("UPDATE jobs SET task = 99 WHERE 0")
             other.execute("INSERT INTO meta VALUES ('a', 'b')")
-            calls.append(other)
-        calls.append(in_use)
+            others.append(other)
+        tries.append(in_use)
         return version
 
     monkeypatch.setattr(looking, "_look", opened_meanwhile)
     assert check(runner, file).waiting == 1
-    connection, *tries = calls
-    connection.close()
+    others[0].close()
     assert tries == [False, True]
 
 
@@ -255,5 +254,5 @@ async def test_flat_memory_is_a_matter_of_windows(
 
 def test_states_that_wait_are_all_that_have_not_finished() -> None:
     waiting = {JobState.QUEUED, JobState.RUNNING, JobState.HELD}
-    text = looking.QUERIES["look_at_waiting"]
-    assert {state for state in JobState if f"'{state}'" in text} == waiting
+    statement = QUERIES["look_at_waiting"]
+    assert {state for state in JobState if f"'{state}'" in statement} == waiting

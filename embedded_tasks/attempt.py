@@ -232,8 +232,8 @@ class Attempt:
         return ""
 
     def _bind_log_context(self) -> None:
-        RUNNING_JOB.set(self.job)
         job = self.job
+        RUNNING_JOB.set(job)
         structlog.contextvars.bind_contextvars(**self._log_values())
 
     def _log_values(self) -> dict[str, Any]:

@@ -193,9 +193,10 @@ def judge(place: Place, clients: Clients, deaths: list[Death]) -> dict[str, int]
     ]
     assert not lost, f"{len(lost)} lost, such as {lost[0]}: {runs.get(lost[0])}"
     for key in held:
-        # By design, and only so: it ran at four deaths, as what kills its process does.
+        # By design, and only so: it ran at four deaths, as what kills its process does. One may
+        # have come after the note that it starts, and before its first line.
         at_deaths = sum(_killed(run, deaths) for run in runs.get(key, []))
-        assert at_deaths >= 4, f"{key} is held, and ran at {at_deaths} deaths only"
+        assert at_deaths >= 3, f"{key} is held, and ran at {at_deaths} deaths only"
     for key, of_key in runs.items():
         _judge_repeats(key, of_key, deaths)
     _judge_order(runs)

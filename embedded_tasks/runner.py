@@ -178,8 +178,8 @@ class Runner(Enqueuer):
     def _make_session(self, run_jobs: bool) -> Session:
         if run_jobs and in_child():
             raise ConfigurationError(
-                "a child process (run_in=\"process\") imported a program that opens its runner as "
-                "it is imported. Start the program below: if __name__ == \"__main__\":"
+                'a child process (run_in="process") imported a program that opens its runner as '
+                'it is imported. Start the program below: if __name__ == "__main__":'
             )
         path, folder = self._place.prepare()
         parts = Parts(
@@ -315,6 +315,20 @@ class Runner(Enqueuer):
     async def health(self) -> Health:
         """Return whether everything is well here, and if not, what and what to do."""
         return await health_of(self._running("health"))
+
+    async def adopt(self) -> None:
+        """Take over a file of another environment, with all jobs that wait in it.
+
+        A runner whose `environment` is not that of its file is paused. After this call the file
+        belongs to this runner's environment, and its jobs are run.
+
+        Raises:
+            StoreUnavailableError: The file cannot be written just now.
+
+        Example:
+            `async with runner: await runner.adopt()`
+        """
+        await self._running("adopt").adopt()
 
     def parameters_of(self, task: str) -> tuple[str, ...] | None:
         """Return the names of a task's positional parameters, or None where they are not known."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from embedded_tasks.attempt import Attempt, Ports, Stop
 from embedded_tasks.context import Original
+from embedded_tasks.ids import id_bytes
 from embedded_tasks.job import ClaimedJob, Interrupted, LoopBlock, Outcome, RetryLater
 from embedded_tasks.processes import INTERRUPTED, TIMED_OUT
 
@@ -124,7 +125,7 @@ class Running:
         Raises:
             StoreUnavailableError: It could not be written down, so it was not started.
         """
-        mark = self._marks.mark(bytes.fromhex(job.id.replace("-", "")), job.attempt)
+        mark = self._marks.mark(id_bytes(job.id), job.attempt)
         first = asyncio.get_running_loop().create_future() if watched else None
         attempt = Attempt(job, self._ports, original, self._ended, self._returned_late)
         self._running[job.id] = _Entry(attempt, mark, is_async, freed, first)

@@ -20,22 +20,23 @@ from embedded_tasks.attempt import Attempt, Ports
 from embedded_tasks.backpressure import room_for
 from embedded_tasks.chain import Chains
 from embedded_tasks.clock import Throttle, pause
+from embedded_tasks.ending import Ending
 from embedded_tasks.engine import ChildOptions, Children, Threads
 from embedded_tasks.enqueue import FrontDoor
+from embedded_tasks.environment import Environment
+from embedded_tasks.file_trouble import FileTrouble
 from embedded_tasks.job import FINISHED, Outcome
 from embedded_tasks.known_tasks import KnownTasks
 from embedded_tasks.logs import LogObserver
 from embedded_tasks.observing import Observing
-from embedded_tasks.parts import Parts
-from embedded_tasks.processes import (
-    FileGuard,
 from embedded_tasks.operating import Operating
+from embedded_tasks.parts import Parts
+from embedded_tasks.presence import Presence
+from embedded_tasks.processes import (
     Kind,
-    LastWords,
     Mailbox,
     Peers,
     ProcessFile,
-    WritersLock,
 )
 from embedded_tasks.pruner import Pruner
 from embedded_tasks.recovery import Recoverer, RecoveryReport
@@ -67,16 +68,18 @@ class Session:
         may_run_jobs: Whether jobs are attempted here, or only enqueued.
     """
 
+    presence: Presence
     mailbox: Mailbox
     process_file: ProcessFile
-    last_words: LastWords
     store: Store
+    environment: Environment
+    trouble: FileTrouble
     peers: Peers
     waiting: Waiting
+    operating: Operating
     tasks: KnownTasks
     settler: Settler
     threads: Threads
-    operating: Operating
     children: Children
     watchdog: Watchdog
     running: Running
@@ -100,8 +103,8 @@ class Session:
         self._may_work = False
         self._works = False
         self._ending = Ending(self._end_work)
-        self._path = path
-        self._folder = folder
+        self.path: str = path
+        self.folder: Path = folder
         self._stack = AsyncExitStack()
         self.signals: ShutdownSignals = ShutdownSignals(self._drain)
         self.supervisor: Supervisor = Supervisor(parts.clock)
@@ -123,7 +126,7 @@ class Session:
             raise
         _log.info(
             "runner.started",
-            file=self._path,
+            file=self.path,
             processes=len(self.peers.ids) + 1,
             recovered=self.recovered.recovered,
             expired=self.expired_at_start,
@@ -131,40 +134,45 @@ class Session:
             runs_jobs=self.runs_jobs,
         )
 
+    async def _join(self) -> None:
+        """Take part, unless the file is of another environment: then nothing is touched."""
+        if self._joined or not await self.environment.is_ours() or self._joined:
+            return  # the last one: of several messages that came together one is enough
+        self._joined = True
+        self.presence.leaves_nothing = False
+        await self.store.add_process(
+            self.process_id, os.getpid(), self.parts.clock.now(), runs_jobs=self.runs_jobs
+        )
+        await self._recover_at_start()
+        self._meet_siblings()
+        if self._may_work:
+            self.begin_work()
+
+    async def adopt(self) -> None:
+        """Take over a file of another environment."""
+        await self.environment.adopt()
+        await self._join()
+        # Others that are paused look again.
+        self.peers.broadcast(Kind.HELLO)
+
     async def _open(self) -> None:
         settings, clock = self.parts.settings, self.parts.clock
-        keep = settings.retention
-        # The mailbox first: whoever sees the process file may write to it.
-        self.mailbox = Mailbox.create(self._folder, self.process_id)
-        self._stack.callback(self._close_mailbox)
-        self.process_file = ProcessFile.create(self._folder, self.process_id)
-        self._stack.callback(self._close_process_file)
-        self.last_words = LastWords(self._folder, self.process_id)
-        self._stack.callback(self._close_last_words)
-        self.last_words.begin()
-        lock = WritersLock(self._folder)
-        self._stack.callback(lock.close)
-        guard = FileGuard(self._path)
-        self._stack.callback(guard.close)
-        self.store = await Store.open(
-            StoreSettings(
-                path=self._path,
-                synchronous=settings.synchronous,
-                journal_mode=settings.journal_mode,
-                wait=settings.store_wait,
-                keep_expired=keep.keep("expired"),
-                keep_cancelled=keep.keep("cancelled"),
-            ),
-            lock,
-            guard,
+        self.presence = Presence(
+            self.folder,
+            self.path,
+            self.process_id,
+            stack=self._stack,
+            outlived=lambda: self._works and self._still_running() > 0,
         )
+        self.mailbox = self.presence.mailbox
+        self.process_file = self.presence.process_file
+        stored = StoreSettings.of(self.path, settings)
+        self.store = await Store.open(stored, self.presence.lock, self.presence.guard)
         self._stack.push_async_callback(self.store.close)
-        self._leaves_nothing = False
-        await self.store.add_process(
-            self.process_id, os.getpid(), clock.now(), runs_jobs=self.runs_jobs
-        )
+        self.environment = Environment(self.store, self.path, settings.environment)
+        self.trouble = FileTrouble(self.store, self.path, self.folder, clock)
         loop = self.supervisor.watching(asyncio.get_running_loop())
-        self.peers = Peers(self._folder, self.process_id, self._hint, loop)
+        self.peers = Peers(self.folder, self.process_id, self._hint, loop)
         self._stack.callback(self.peers.close)
         self._stack.push_async_callback(self.supervisor.close)
         self._build()
@@ -174,6 +182,8 @@ class Session:
         parts, store, owner = self.parts, self.store, self.process_id
         clock, retention = parts.clock, parts.settings.retention
         self.waiting = Waiting(store, self.peers, clock)
+        self.operating = Operating(store, clock, retention.keep("failed"))
+        self._stack.push_async_callback(self.operating.close)
         self.tasks = KnownTasks(store, owner, parts.catalogue.find, self._ended_elsewhere)
         self.settler = Settler(
             store,
@@ -182,8 +192,6 @@ class Session:
             clock,
             retention=retention,
             hooks=SettlerHooks(self._settled, self._stored, self.observing.observe),
-        self.operating = Operating(store, clock, retention.keep("failed"))
-        self._stack.push_async_callback(self.operating.close)
         )
         self._build_worker()
         self.chains = Chains(
@@ -193,15 +201,15 @@ class Session:
             parts.drafting, store, owner, clock, slots=self.worker, stored=self._stored
         )
         self.front_door.room = room_for(parts.settings.max_queued, store, clock, self.peers)
+        self.front_door.is_paused = self.chains.is_paused = self.operating.pauses.is_paused
         self.recoverer = Recoverer(
-            store, self._folder, owner, clock, retention=retention, observe=self.observing.observe
+            store, self.folder, owner, clock, retention=retention, observe=self.observing.observe
         )
         self.pruner = Pruner(store, clock, min(retention.keep(state) for state in FINISHED))
         self._stack.callback(self.pruner.close)
 
     def _build_worker(self) -> None:
         parts = self.parts
-        self.front_door.is_paused = self.chains.is_paused = self.operating.pauses.is_paused
         settings = parts.settings
         self.threads = Threads(asyncio.get_running_loop())
         self._stack.callback(self.threads.close)
@@ -215,6 +223,7 @@ class Session:
             threads=self.threads,
             children=self.children,
             patience=settings.cancel_patience,
+            notes=self.operating.notebook,
         )
         self.watchdog = Watchdog(
             parts.clock,
@@ -223,9 +232,8 @@ class Session:
             told=self._loop_was_blocked,
         )
         self._stack.callback(self.watchdog.close)
-            notes=self.operating.notebook,
         hooks = RunningHooks(self._attempt_ended, self.observing.stuck, self.watchdog.started)
-        self.running = Running(ports, self.process_file, hooks)
+        self.running = Running(ports, self.process_file, hooks, settings.max_stuck)
         self.worker = Worker(
             self.store,
             self.process_id,
@@ -246,6 +254,7 @@ class Session:
         )
 
     async def _recover_at_start(self) -> None:
+        await self.operating.pauses.look()
         self.recovered = await self.recoverer.recover_all()
         expired = await self.store.expire(self.parts.clock.now())
         self.expired_at_start = len(expired)
@@ -254,7 +263,6 @@ class Session:
             await self.tasks.learn((await self.store.read.task_names()).items())
 
     def _meet_siblings(self) -> None:
-        await self.operating.pauses.look()
         self.peers.refresh()
         self.peers.broadcast(Kind.HELLO)
         if self.recovered.recovered:
@@ -294,14 +302,15 @@ class Session:
         """End the work and close everything."""
         try:
             await self.end_work()
-            self.settler.close()
-            await self.supervisor.ended("settler")
-            if not self._still_running():
-                self._leaves_nothing = await self.store.remove_process(self.process_id)
+            if self._joined:
+                self.settler.close()
+                await self.supervisor.ended("settler")
+            if self._joined and not self._still_running():
+                self.presence.leaves_nothing = await self.store.remove_process(self.process_id)
             self.peers.broadcast(Kind.WORK)
         finally:
             await self._stack.aclose()
-        _log.info("runner.stopped", file=self._path, still_running=self._still_running())
+        _log.info("runner.stopped", file=self.path, still_running=self._still_running())
 
     def _still_running(self) -> int:
         """Return how many functions run; of threads, some may be impossible to stop."""
@@ -309,8 +318,10 @@ class Session:
 
     def _drain(self) -> None:
         """The process is about to end: claim no more; what is stored now goes to siblings."""
+        self.operating.feed.end()
         self.worker.drain()
         self.peers.broadcast(Kind.WORK)
+        self._ending.begin()
 
     async def _probe_regularly(self) -> None:
         """Where the system does not tell of a sibling's end, look every half minute."""
@@ -318,7 +329,6 @@ class Session:
             await pause(self.parts.clock, _PROBE_EVERY)
             self.peers.refresh()
             for peer in self.peers.ids:
-        self.operating.feed.end()
                 await self._recover(peer)
 
     def cancelled(self, job_id: str) -> None:
@@ -340,6 +350,7 @@ class Session:
     # Who is told of what.
 
     def _attempt_ended(self, attempt: Attempt, outcome: Outcome, mark: int | None) -> None:
+        self.operating.notebook.ended(attempt, outcome)
         self.settler.add(Ended(attempt, outcome, mark, self.parts.clock.now()))
 
     def _loop_was_blocked(self, found: Blocked) -> None:
@@ -349,8 +360,8 @@ class Session:
             self.observing.observe(event)
 
     def _settled(self, ids: list[str]) -> None:
+        self.operating.feed.poke()
         self.waiting.settled(ids)
-        self.operating.notebook.ended(attempt, outcome)
         if ids:
             self.pruner.noticed()
 
@@ -360,7 +371,6 @@ class Session:
         self._settled(ids)
 
     def _stored(self, due_at: float) -> None:
-        self.operating.feed.poke()
         """Jobs wait for whoever is free: this process if it runs jobs, and its siblings."""
         if self.runs_jobs:
             self.worker.wake_at(due_at)
@@ -383,6 +393,8 @@ class Session:
                 self.waiting.greet(sender)
             case Kind.SETTLED:
                 self.supervisor.insist("look", self.waiting.look)
+            case Kind.QUEUES:
+                self.supervisor.spawn("queues", self.look_at_queues())
             case Kind.CANCEL:
                 self.supervisor.insist("cancel", self._cancel_requested)
             case _:
@@ -393,8 +405,6 @@ class Session:
             self.running.cancel(job_id, number, reason)
 
     def _hint(self, peer: str) -> None:
-            case Kind.QUEUES:
-                self.supervisor.spawn("queues", self.look_at_queues())
         if self._joined:
             self.supervisor.insist("recover", partial(self._recover, peer))
 

@@ -23,9 +23,10 @@ ALL_QUEUES = "*"
 """In `max_queued`: all queues together."""
 
 _MOST_SLOTS = 10_000
-_SHORTEST_BLOCK = 0.01
 _MOST_COUNTED = 1_000_000_000
 _LEAST_MEMORY = 128 * 1024 * 1024
+_LONGEST_NAME = 100
+_SHORTEST_BLOCK = 0.01
 
 
 class RunnerOptions(TypedDict, total=False):
@@ -46,6 +47,7 @@ class RunnerOptions(TypedDict, total=False):
     max_queued: int | Mapping[str, int] | None
     synchronous: Literal["FULL", "NORMAL", "EXTRA", "OFF"]
     journal_mode: Literal["WAL", "DELETE"]
+    environment: str | None
     log_successes: bool
     observers: Sequence[Observer]
 
@@ -77,6 +79,8 @@ class Settings:
             has a limit, with "*" for all together; None (default) for no limit.
         synchronous: SQLite's setting; only "FULL" (default) and "EXTRA" survive a power cut.
         journal_mode: SQLite's setting (default "WAL").
+        environment: A name such as "production", kept in the file from its first use on; a runner
+            of another one starts paused (default None: it is not compared).
         log_successes: Log every success too (default False).
         observers: Functions that are told of every event.
     """
@@ -97,6 +101,7 @@ class Settings:
     max_queued: Mapping[str, int] = field(default_factory=dict)
     synchronous: str = "FULL"
     journal_mode: str = "WAL"
+    environment: str | None = None
     log_successes: bool = False
     observers: tuple[Observer, ...] = ()
 
@@ -136,6 +141,7 @@ class Settings:
                 "synchronous", options.get("synchronous", "FULL"), "FULL NORMAL EXTRA OFF"
             ),
             journal_mode=_one_of("journal_mode", options.get("journal_mode", "WAL"), "WAL DELETE"),
+            environment=_environment(options.get("environment")),
             log_successes=bool(options.get("log_successes", False)),
             observers=_observers(options.get("observers", ())),
         )
@@ -172,11 +178,24 @@ def _slots(name: str, value: object) -> int:
     return value
 
 
+def _block_warning(value: Duration | None) -> float | None:
+    if value is None:
+        return None
+    limit = seconds(value, "loop_block_warning")
+    if limit < _SHORTEST_BLOCK:
+        raise ConfigurationError(
+            f"loop_block_warning={value!r}: expected at least {_SHORTEST_BLOCK} s, or None."
+        )
+    return limit
+
+
 def _count(name: str, value: object, low: int = 1) -> int | None:
     if value is None and low:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= _MOST_COUNTED:
-        raise ConfigurationError(f"{name}={value!r}: expected an int from {low} to {_MOST_COUNTED}.")
+        raise ConfigurationError(
+            f"{name}={value!r}: expected an int from {low} to {_MOST_COUNTED}."
+        )
     return value
 
 
@@ -195,17 +214,6 @@ def _memory_limit(value: object) -> int | None:
     return value
 
 
-def _block_warning(value: Duration | None) -> float | None:
-    if value is None:
-        return None
-    limit = seconds(value, "loop_block_warning")
-    if limit < _SHORTEST_BLOCK:
-        raise ConfigurationError(
-            f"loop_block_warning={value!r}: expected at least {_SHORTEST_BLOCK} s, or None."
-        )
-    return limit
-
-
 def _modules(value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigurationError(f"modules={value!r}: expected a list of module names.")
@@ -218,6 +226,14 @@ def _retention(value: object) -> Retention:
             f"retention={value!r}: expected a Retention, such as Retention(succeeded=3600)."
         )
     return value
+
+
+def _environment(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME):
+        return value
+    raise ConfigurationError(
+        f"environment={value!r}: expected a name of 1 to {_LONGEST_NAME} characters, or None."
+    )
 
 
 def _observers(value: object) -> tuple[Observer, ...]:

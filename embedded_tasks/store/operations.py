@@ -16,6 +16,7 @@ from embedded_tasks.job import FINISHED, ClaimedJob, JobState, NewJob, Settlemen
 from embedded_tasks.store.failures import Failure, count_failures
 from embedded_tasks.store.pausing import queues_to_claim
 from embedded_tasks.store.queries import QUERIES
+from embedded_tasks.versions import split_name
 
 __all__ = [
     "Claim",
@@ -105,8 +106,8 @@ class Recovery:
     error_message: str | None
     unblocks: bool
     failed: int = 0
-    traceback: str | None = None
     place: str = ""
+    traceback: str | None = None
 
 
 class Jobs:
@@ -131,10 +132,10 @@ class Jobs:
             connection.execute(QUERIES["add_task"], {"name": name})
             self._stored_tasks.add(name)
         connection.execute(QUERIES["insert"], {"rows": json.dumps(rows)})
-        self._hold_new(connection, [row[0] for row in rows])
         owners = [(row[0], row[21]) for row in rows if row[21] is not None]
         if owners:
             connection.execute(QUERIES["add_owners"], {"rows": json.dumps(owners)})
+        self._hold_new(connection, [row[0] for row in rows])
 
     def begin(self, connection: sqlite3.Connection, rows: list[tuple[str, str, float]]) -> set[str]:
         """Reserved jobs start; rows are (id, owner, now). Returns the ids that were still ours."""
@@ -185,8 +186,8 @@ class Jobs:
         jobs: list[sqlite3.Row] = []
         wake_at = [connection.execute(QUERIES["next_expiry"]).fetchone()[0]]
         suspects = claim.suspects
-        for tasks, limit in claim.wanted:
         waiting = queues_to_claim(connection)
+        for tasks, limit in claim.wanted:
             text = json.dumps(tasks)
             asked = {"owner": claim.owner, "now": claim.now, "tasks": text}
             taken: list[sqlite3.Row] = []
@@ -303,6 +304,18 @@ class Jobs:
         (id,) = rows
         return connection.execute(QUERIES["remove_process"], {"id": id}).rowcount > 0
 
+    def environment(self, connection: sqlite3.Connection, rows: list[str]) -> str:
+        """Store the environment if there is none yet; return the stored one."""
+        asked = {"key": "environment", "value": rows[0]}
+        connection.execute(QUERIES["add_fact"], asked)
+        stored: str = connection.execute(QUERIES["fact"], asked).fetchone()[0]
+        return stored
+
+    def set_fact(self, connection: sqlite3.Connection, rows: list[tuple[str, str]]) -> None:
+        """Say something of the file itself; rows are (key, value)."""
+        for key, value in rows:
+            connection.execute(QUERIES["set_fact"], {"key": key, "value": value})
+
     def index_waiting(self, connection: sqlite3.Connection, _rows: list[None]) -> None:
         """Make the index by which the jobs that wait in a queue are counted."""
         connection.execute(QUERIES["index_waiting"])
@@ -357,5 +370,5 @@ def _claimed(row: sqlite3.Row, names: Mapping[int, str]) -> ClaimedJob:
         leads=bool(row["leads"]),
         on_crash=row["on_crash"],
         version=version,
-    )
         due_at=row["due_at"],
+    )

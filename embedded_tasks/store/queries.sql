@@ -367,8 +367,8 @@ SELECT 'queued', count(*) FROM (
 );
 
 -- name: overdue
--- Of the jobs of these tasks that were due before a time, one that has waited for longest among
--- those of its priority; each priority is looked up by the index.
+-- Of the jobs that were due before a time and are not of these tasks, the one that has waited for
+-- longest; looked for by the index, among the first of each priority.
 SELECT jobs.id, tasks.name, jobs.queue, jobs.due_at FROM jobs JOIN tasks ON tasks.id = jobs.task
 WHERE jobs.seq IN (
     WITH RECURSIVE level (priority) AS (
@@ -384,12 +384,14 @@ WHERE jobs.seq IN (
         FROM level WHERE level.priority IS NOT NULL
     )
     SELECT (
-        SELECT due.seq FROM jobs AS due INDEXED BY jobs_claimable
-        WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
-            AND due.crashes < 2
-            AND due.priority = level.priority AND due.due_at <= :before
-            AND due.task IN (SELECT value FROM json_each(:tasks))
-        ORDER BY due.due_at LIMIT 1
+        SELECT first.seq FROM (
+            SELECT due.seq, due.task FROM jobs AS due INDEXED BY jobs_claimable
+            WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
+                AND due.crashes < 2
+                AND due.priority = level.priority AND due.due_at <= :before
+            ORDER BY due.due_at LIMIT 1000
+        ) AS first
+        WHERE first.task NOT IN (SELECT value FROM json_each(:others)) LIMIT 1
     )
     FROM level WHERE level.priority IS NOT NULL
 )

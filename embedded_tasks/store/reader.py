@@ -73,11 +73,15 @@ class Reader:
     Args:
         connection: A connection that only reads (for ":memory:", the writer's own).
         path: The file, for messages.
+        damaged: Called when the file turns out to be damaged.
     """
 
-    def __init__(self, connection: Connection, path: str) -> None:
+    def __init__(
+        self, connection: Connection, path: str, damaged: Callable[[StoreFormatError], None]
+    ) -> None:
         self._connection = connection
         self._path = path
+        self._damaged = damaged
 
     async def get(self, id: str, now: float) -> JobRecord | None:
         """Return one job with its attempts, or None."""
@@ -127,6 +131,11 @@ class Reader:
         value: float | None = (await self._rows("next_prune", {}))[0][0]
         return value
 
+    async def fact(self, key: str) -> str | None:
+        """Return what the file says of itself."""
+        rows = await self._rows("fact", {"key": key})
+        return rows[0][0] if rows else None
+
     async def waiting(self, cap: int, queue: str | None = None) -> int:
         """Return how many jobs wait, in one queue or in all, counted up to a cap."""
         query, parameters = "waiting", {"cap": cap, "queue": queue}
@@ -135,9 +144,9 @@ class Reader:
         value: int = (await self._rows(query, parameters))[0][0]
         return value
 
-    async def overdue(self, tasks: Sequence[int], before: float) -> OverdueJob | None:
-        """Return a job of these tasks that may start and was due before a time, if there is one."""
-        rows = await self._rows("overdue", {"tasks": json.dumps(tasks), "before": before})
+    async def overdue(self, others: Sequence[int], before: float) -> OverdueJob | None:
+        """Return a job that may start and was due before a time, of no task of these numbers."""
+        rows = await self._rows("overdue", {"others": json.dumps(others), "before": before})
         return OverdueJob(*rows[0]) if rows else None
 
     async def ping(self) -> None:
@@ -150,9 +159,19 @@ class Reader:
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Read with a function of the connection, in the connection's thread."""
         try:
-            return await self._connection.run(work)
+            try:
+                return await self._connection.run(work)
+            except sqlite3.OperationalError as error:
+                if not is_undecodable(error):
+                    raise
+                # One damaged row must not hide the others.
+                self._connection.read_leniently()
+                return await self._connection.run(work)
         except sqlite3.Error as error:
-            raise translated(error, self._path) from error
+            failure = translated(error, self._path)
+            if isinstance(failure, StoreFormatError):
+                self._damaged(failure)
+            raise failure from error
 
 
 def _all(connection: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> list[Any]:
@@ -224,9 +243,10 @@ def record_of(row: sqlite3.Row, now: float, attempts: tuple[AttemptRecord, ...])
         attempts = (*attempts, done)
     return JobRecord(
         task=row["task_name"],
+        version=row["task_version"],
         state=state,
         shown=shown_state(state, row["due_at"], row["attempt"], now),
-        tags=tuple(json.loads(row["tags"])) if row["tags"] else (),
+        tags=_tags(row["tags"]),
         cancel_requested=bool(row["cancel_requested"]),
         attempts=attempts,
         **{name: row[name] for name in _PLAIN},

@@ -8,6 +8,7 @@ and services, built by the runner.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import sys
 from collections.abc import Sequence
@@ -16,12 +17,13 @@ from functools import partial
 from typing import Protocol
 
 from embedded_tasks.job import NewJob, Settlement
+from embedded_tasks.settings import Settings
 from embedded_tasks.store.checkpoint import Checkpointer
 from embedded_tasks.store.connection import Connection, check_version, connect
-from embedded_tasks.store.opening import create_file, prepare
-from embedded_tasks.store.operations import (
 from embedded_tasks.store.identity import FileIdentity
 from embedded_tasks.store.news import News
+from embedded_tasks.store.opening import create_file, prepare
+from embedded_tasks.store.operations import (
     Claim,
     ClaimResult,
     Jobs,
@@ -30,10 +32,10 @@ from embedded_tasks.store.news import News
     settle_row,
 )
 from embedded_tasks.store.reader import Reader
-from embedded_tasks.store.writer import Operation, WriteLock, Writer
-
 from embedded_tasks.store.steering import Steering
 from embedded_tasks.store.views import Views
+from embedded_tasks.store.writer import Operation, WriteLock, Writer
+
 __all__ = ["Guard", "Store", "StoreSettings"]
 
 _PRUNE_BATCH = 500
@@ -71,6 +73,18 @@ class StoreSettings:
     keep_expired: float = 7 * 86400.0
     keep_cancelled: float = 7 * 86400.0
 
+    @classmethod
+    def of(cls, path: str, settings: Settings) -> StoreSettings:
+        """Return what a runner's settings say of its store."""
+        return cls(
+            path=path,
+            synchronous=settings.synchronous,
+            journal_mode=settings.journal_mode,
+            wait=settings.store_wait,
+            keep_expired=settings.retention.keep("expired"),
+            keep_cancelled=settings.retention.keep("cancelled"),
+        )
+
     def pragmas(self) -> dict[str, str | int]:
         """Return the PRAGMAs of every connection."""
         pragmas: dict[str, str | int] = {
@@ -102,6 +116,7 @@ class Store:
         read_connection: The read connection, open.
         lock: Held around each write transaction.
         guard: Holds the file while it is open.
+        identity: Tells whether the file is still at its path.
     """
 
     def __init__(
@@ -111,6 +126,8 @@ class Store:
         read_connection: Connection,
         lock: WriteLock,
         guard: Guard | None = None,
+        *,
+        identity: FileIdentity | None = None,
     ) -> None:
         self._settings = settings
         self._connection = connection
@@ -118,8 +135,9 @@ class Store:
         self._lock = lock
         self._guard = guard
         self._jobs = Jobs(settings.keep_expired, settings.keep_cancelled)
+        self.identity: FileIdentity = identity or FileIdentity(settings.path)
         self.writer: Writer = Writer(
-            connection, lock, Checkpointer(settings.path), settings.path, self._jobs.forget
+            connection, lock, Checkpointer(settings.path), self.identity, self._jobs.forget
         )
         self.read: Reader = Reader(read_connection, settings.path, self.writer.refuse)
         self.views: Views = Views(self.read)
@@ -140,11 +158,12 @@ class Store:
         check_version()
         pragmas = settings.pragmas()
         memory = settings.path == ":memory:"
+        identity = FileIdentity(settings.path)
         create_file(settings.path)
         connection = connect(settings.path, settings={"busy_timeout": pragmas["busy_timeout"]})
         await connection.open()
         try:
-            await connection.run(partial(_prepare_locked, lock, settings.path, pragmas))
+            await connection.run(partial(_prepare_locked, lock, identity, pragmas))
             if memory:
                 return cls(settings, connection, connection, lock)
             reader = connect(settings.path, settings=pragmas, read_only=True)
@@ -154,7 +173,7 @@ class Store:
             raise
         if guard is not None and settings.journal_mode == "WAL":
             guard.hold()
-        return cls(settings, connection, reader, lock, guard)
+        return cls(settings, connection, reader, lock, guard, identity=identity)
 
     async def close(self) -> None:
         """Write what waits, then close the file."""
@@ -170,6 +189,30 @@ class Store:
             await self._connection.close()
         finally:
             self._lock.release()
+
+    async def environment(self, name: str) -> str:
+        """Return the environment that the file belongs to: this one, if none was stored yet."""
+        stored: str = await self.writer.submit(Operation(partial(self._jobs.environment), [name]))
+        return stored
+
+    async def stored_environment(self) -> str | None:
+        """Return the environment that the file belongs to, if it was stored."""
+        return await self.read.fact("environment")
+
+    async def set_environment(self, name: str) -> None:
+        """Let the file belong to another environment."""
+        await self.writer.submit(Operation(partial(self._jobs.set_fact), [("environment", name)]))
+
+    async def probe(self, now: float, wait: float) -> None:
+        """Write something, to see whether that can be done; wait so many seconds at most.
+
+        Raises:
+            StoreError: It cannot.
+        """
+        probe = Operation(partial(self._jobs.set_fact), [("last_probe", str(now))])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await self.writer.submit(probe)
 
     async def insert(self, jobs: Sequence[NewJob]) -> None:
         """Store new jobs in one transaction.
@@ -290,10 +333,14 @@ class Store:
 
 
 def _prepare_locked(
-    lock: WriteLock, path: str, pragmas: dict[str, str | int], connection: sqlite3.Connection
+    lock: WriteLock,
+    identity: FileIdentity,
+    pragmas: dict[str, str | int],
+    connection: sqlite3.Connection,
 ) -> None:
     lock.acquire()
     try:
-        prepare(connection, path, pragmas)
+        prepare(connection, identity.path, pragmas)
+        identity.remember()
     finally:
         lock.release()

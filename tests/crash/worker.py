@@ -129,6 +129,9 @@ class Commands:
     async def health(self) -> list[str]:
         return (await self.runner.health()).problems
 
+    async def adopt(self) -> None:
+        await self.runner.adopt()
+
     async def archive(self, target: str) -> str:
         folder = Path(os.environ["CRASH_FILE"]).parent
         return await asyncio.to_thread(partial(shutil.make_archive, target, "zip", folder))

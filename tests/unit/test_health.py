@@ -103,7 +103,7 @@ class _Full:
 
 async def test_a_process_file_that_was_removed_is_a_problem(tmp_path: Path) -> None:
     async with running(str(tmp_path / "tasks.db")) as at:
-        lock_path(session(at)._folder, session(at).process_id).unlink()
+        lock_path(session(at).folder, session(at).process_id).unlink()
         (problem,) = await problems(at)
         assert "process file was removed" in problem
 

@@ -18,11 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedded_tasks import BackgroundTasks, NotDurableWarning
 from embedded_tasks.recovery import Recoverer
+from tests.crash.poison import block
 from tests.crash.tasks import fail, fail_twice, note, snooze_once, work, work_sync
 from tests.crash.worker import make_runner
 
 __all__ = ["app"]
 
+OnCrash = Literal["retry", "hold", "fail"]
 Followers = Annotated[int, Query(ge=0, le=10)]
 
 
@@ -142,3 +144,10 @@ async def cancel_while_it_runs(key: str, seconds: float) -> str:
     job = await runner.enqueue(work, key, seconds)
     await anyio.sleep(seconds / 5)
     return (await job.cancel()).name
+
+
+@app.post("/block/{key}", status_code=202)
+async def block_the_loop(
+    key: str, background_tasks: BackgroundTasks, seconds: float, on_crash: OnCrash = "retry"
+) -> None:
+    background_tasks.options(on_crash=on_crash).add_task(block, key, seconds)

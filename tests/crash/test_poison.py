@@ -75,6 +75,7 @@ def test_one_poison_job_among_two_hundred_costs_four_deaths_and_takes_nobody_alo
     supervisor.worker.leave()
 
 
+@pytest.mark.slow
 def test_three_poison_jobs_together_cost_at_most_four_deaths_each(place: Place) -> None:
     poison = {"p": "exit_at_once", "q": "kill_itself", "r": "abort"}
     fill(place, poison)

@@ -6,6 +6,8 @@ does not: the parts (`tests/unit/test_watchdog.py`).
 
 from __future__ import annotations
 
+import time
+
 from tests.crash.harness import Place, wait_until
 from tests.crash.test_idle import WAKE_UPS, WATCHED, watch
 
@@ -15,7 +17,7 @@ BLOCK = "tests.crash.poison:block"
 def test_a_job_that_blocks_the_loop_is_named_while_it_does_so(place: Place) -> None:
     worker = place.worker(loop_block_warning=0.2)
     worker.ask("enqueue", task="work", keys=["beside"], args=[0.1])
-    worker.begin("enqueue", task=BLOCK, keys=["b"], args=[3.0])
+    worker.begin("enqueue", task=BLOCK, keys=["b"], args=[2.0])
     wait_until(lambda: place.lines("loop.blocked"), "it is logged")
     assert place.keys("ended")["b"] == 0  # and not only when it is over
     (line,) = place.lines("loop.blocked")
@@ -26,7 +28,7 @@ def test_a_job_that_blocks_the_loop_is_named_while_it_does_so(place: Place) -> N
     wait_until(lambda: place.lines("job.blocked_loop"), "observers are told")
     (told,) = place.lines("job.blocked_loop")
     assert told["job_id"] == line["job_id"]
-    assert 2.5 < told["duration"] < 20
+    assert 1.5 < told["duration"] < 20
     wait_until(lambda: worker.ask("counts") == {"succeeded": 2})
     assert worker.ask("job", id=line["job_id"])["reason"] == told["reason"]
     worker.leave()
@@ -49,10 +51,8 @@ def test_when_nothing_runs_any_more_the_watch_costs_nothing(place: Place) -> Non
     worker.ask("enqueue", task="work", keys=["a"], args=[0.3])
     place.wait_for("ended", ["a"])
     wait_until(lambda: worker.ask("counts") == {"succeeded": 1})
+    time.sleep(0.5)  # for its commit, and the watch's last look
     (found,) = watch([worker])
     print(f"\nin {WATCHED:g} s: {tuple(found)} (wake-ups, reads, writes)")
-    # Of the last one: its commit, and the watch's last look.
-    assert found.wake_ups <= WAKE_UPS + 20
-    (found,) = watch([worker])
     assert found.wake_ups <= WAKE_UPS
     worker.leave()

@@ -66,9 +66,8 @@ class _Job:
     loop: asyncio.AbstractEventLoop | None = None
     task: asyncio.Task[Any] | None = None
 
-    def stop(self) -> None:
-        """Tell the function to stop; an async one is cancelled."""
-        self.context.stop()
+    def cancel(self) -> None:
+        """Cancel the function if it is async."""
         with self.lock:
             if self.loop is not None and self.task is not None:
                 self.loop.call_soon_threadsafe(self.task.cancel)
@@ -130,23 +129,27 @@ class _Line:
         unpacker = Unpacker()
         with contextlib.suppress(OSError):
             while data := self._connection.recv(65536):
-                for message in unpacker.feed(data):
-                    self._hear(message)
+                # All of them first: what is told to stop before it begins is not begun.
+                for job in [self._hear(message) for message in unpacker.feed(data)]:
+                    if job is not None:
+                        self._jobs.put(job)
         # The parent is gone, and with it whoever could use what is being done here.
         _end_at_once()
 
-    def _hear(self, message: Message) -> None:
+    def _hear(self, message: Message) -> _Job | None:
         if "order" in message:
             context = JobContext(**message["context"], _notes=_Notes(self._send))
-            self._present = _Job(message, context)
-            self._jobs.put(self._present)
-        elif "stop" in message:
-            job = self._present
-            if job is not None and job.order["order"] == message["stop"]:
-                self._send({"stack": job.stack()})
-                job.stop()
+            job = self._present = _Job(message, context)
+            return job
+        if "stop" in message:
+            told = self._present
+            if told is not None and told.order["order"] == message["stop"]:
+                told.context.stop()
+                self._send({"stack": told.stack()})
+                told.cancel()
         else:
             self._jobs.put(None)
+        return None
 
     def _send(self, message: Message) -> None:
         with self._sending, contextlib.suppress(OSError):

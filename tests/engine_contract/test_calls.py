@@ -1,7 +1,8 @@
 """What every engine promises about a call: its end is told once, and it can be told to stop.
 
-What lives here: the loop and our threads, through one suite, and what each has of its own. What
-does not: timers and outcomes (`tests/unit/test_attempt_*.py`). Called by pytest.
+What lives here: all engines through one suite, and what the loop and our threads have of their own.
+What does not: what children have (`test_children.py`), timers and outcomes
+(`tests/unit/test_attempt_*.py`). Called by pytest.
 """
 
 from __future__ import annotations
@@ -18,57 +19,28 @@ from typing import Any
 import pytest
 
 from embedded_tasks.engine import Threads, start_on_loop
+from tests.engine_contract import functions
+from tests.engine_contract.functions import Engine, children_of_this_loop
 
 pytestmark = pytest.mark.anyio
 
 word: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="none")
 
 
-class Engine:
-    """One kind of engine, called in one way."""
-
-    def __init__(self, kind: str, threads: Threads) -> None:
-        self.kind = kind
-        self.threads = threads
-        self.loop = asyncio.get_running_loop()
-        self.told: list[tuple[Any, BaseException | None]] = []
-        self.told_in: list[int] = []
-        self.stops = 0
-        self._ended = asyncio.Event()
-
-    def start(self, work: Callable[[], Any], context: Context | None = None) -> Any:
-        """Call `work`, which is sync in either engine."""
-        context = context or Context()
-        if self.kind == "threads":
-            return self.threads.start(work, context, self._done, self._stop)
-
-        async def on_loop() -> Any:
-            return work()
-
-        return start_on_loop(on_loop, (), {}, context, self._done)
-
-    async def end(self) -> tuple[Any, BaseException | None]:
-        await self._ended.wait()
-        return self.told[-1]
-
-    async def run(self, work: Callable[[], Any], context: Context | None = None) -> Any:
-        self.start(work, context)
-        return await self.end()
-
-    def _done(self, value: Any, error: BaseException | None) -> None:
-        self.told.append((value, error))
-        self.told_in.append(threading.get_ident())
-        self._ended.set()
-
-    def _stop(self) -> None:
-        self.stops += 1
-
-
 @pytest.fixture(params=["loop", "threads"])
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+    """An engine of this process."""
     threads = Threads(asyncio.get_running_loop())
     yield Engine(request.param, threads)
     threads.close()
+
+
+@pytest.fixture(params=["loop", "threads", "children"])
+async def any_engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+    threads, children = Threads(asyncio.get_running_loop()), children_of_this_loop()
+    yield Engine(request.param, threads, children if request.param == "children" else None)
+    threads.close()
+    await children.close()
 
 
 @pytest.fixture
@@ -78,35 +50,33 @@ async def threads() -> AsyncIterator[Threads]:
     threads.close()
 
 
-async def test_a_value_is_told_once_and_on_the_loop(engine: Engine) -> None:
-    assert await engine.run(lambda: 5) == (5, None)
-    assert engine.told_in == [threading.get_ident()]
+async def test_a_value_is_told_once_and_on_the_loop(any_engine: Engine) -> None:
+    any_engine.start(functions.five)
+    assert any_engine.told == []
+    assert await any_engine.end() == (5, None)
+    assert any_engine.told_in == [threading.get_ident()]
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("bad"), SystemExit(3), asyncio.CancelledError(), GeneratorExit()]
+    ("work", "error"),
+    [
+        (functions.bad, "ValueError"),
+        (functions.leave, "SystemExit"),
+        (functions.cancel, "asyncio.exceptions.CancelledError"),
+        (functions.close, "GeneratorExit"),
+    ],
 )
-async def test_an_error_is_told_and_hurts_nobody_else(engine: Engine, error: BaseException) -> None:
-    def work() -> None:
-        raise error
-
-    value, told = await engine.run(work)
-    assert value is None
-    assert type(told) is type(error)
+async def test_an_error_is_told_and_hurts_nobody_else(
+    engine: Engine, work: Callable[[], Any], error: str
+) -> None:
+    assert (await engine.error(work)).type == error
 
 
-async def test_an_error_keeps_its_traceback(engine: Engine) -> None:
-    def work() -> None:
-        raise ValueError("bad")
-
-    _, error = await engine.run(work)
-    assert error is not None
-    names = []
-    traceback = error.__traceback__
-    while traceback is not None:
-        names.append(traceback.tb_frame.f_code.co_name)
-        traceback = traceback.tb_next
-    assert names[-1] == "work"
+async def test_an_error_keeps_its_message_and_traceback(any_engine: Engine) -> None:
+    error = await any_engine.error(functions.bad)
+    assert (error.type, error.message) == ("ValueError", "bad")
+    assert error.traceback is not None
+    assert 'raise ValueError("bad")' in error.traceback
 
 
 async def test_a_call_sees_the_context_that_it_is_given_and_changes_no_other(
@@ -125,12 +95,6 @@ async def test_a_call_sees_the_context_that_it_is_given_and_changes_no_other(
     assert context[word] == "changed"
 
 
-async def test_the_end_is_not_told_before_the_call_is_under_way(engine: Engine) -> None:
-    engine.start(lambda: 5)
-    assert engine.told == []
-    await engine.end()
-
-
 class Thing:
     pass
 
@@ -145,7 +109,7 @@ async def test_nothing_of_a_call_lives_on_when_it_has_ended(engine: Engine) -> N
     await engine.run(work)
     del work
     # The engine's own thread lets go of it as it begins to wait again.
-    engine._ended.clear()
+    engine.forget()
     await engine.run(lambda: None)
     gc.collect()
     assert kept() is None

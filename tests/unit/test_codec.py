@@ -66,6 +66,7 @@ def test_without_options_nothing_is_stored_and_the_policy_is_the_task_s() -> Non
         ({"max_attempts": 4}, {"max_attempts": 4}),
         ({"timeout": timedelta(seconds=3)}, {"timeout": 3.0}),
         ({"timeout": None}, {"timeout": None}),
+        ({"run_in": "process"}, {"run_in": "process"}),
         ({"backoff": [1, timedelta(seconds=2)]}, {"backoff": (1.0, 2.0)}),
         ({"backoff": (5,)}, {"backoff": (5.0,)}),
         ({"backoff": waits_twice_as_long}, {"backoff": waits_twice_as_long}),

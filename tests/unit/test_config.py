@@ -50,6 +50,8 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("on_crash", "hold", "hold"),
     ("on_crash", "fail", "fail"),
     ("on_crash", "retry", "retry"),
+    ("run_in", "auto", "auto"),
+    ("run_in", "process", "process"),
 ]
 
 BAD: list[tuple[str, Any]] = [
@@ -93,6 +95,8 @@ BAD: list[tuple[str, Any]] = [
     ("tags", {"a"}),
     ("on_crash", "explode"),
     ("on_crash", None),
+    ("run_in", "thread"),
+    ("run_in", None),
 ]
 
 

@@ -223,6 +223,19 @@ def test_a_function_of_a_module_that_is_in_no_file_is_refused(
         References(modules=["made_up"]).name_of(module.f)
 
 
+def test_what_another_process_would_not_find_is_refused_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    references = References([HERE])
+    references.check_elsewhere(os.remove, "it")
+    references.check_elsewhere(References, "it")
+    module = ModuleType("made_up")
+    exec("def f(): ...", module.__dict__)
+    monkeypatch.setitem(sys.modules, "made_up", module)
+    with pytest.raises(ConfigurationError, match=r"it: there is no file .* 'made_up'"):
+        references.check_elsewhere(module.f, "it")
+
+
 def test_a_package_is_known_as_a_whole_and_a_module_only_with_what_is_below_it() -> None:
     references = References(["shop.routes.users"], modules=["lib.tasks"])
     assert references.knows("shop")
@@ -417,6 +430,22 @@ class TestTheRunningProgram:
         assert references.name_of(program.send) == "shop.main:send"
         assert references.resolve("shop.main:send") is program.send
         assert references.knows("shop.other")
+
+    def test_another_process_finds_it_only_where_its_file_can_be_imported(
+        self, program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        references = References(["__main__"])
+        with pytest.raises(ConfigurationError, match=r"no file .* 'shop_main'"):
+            references.check_elsewhere(program.send, "it")
+        monkeypatch.syspath_prepend(tmp_path)
+        (tmp_path / "shop_main.py").touch()
+        with pytest.raises(ConfigurationError, match="which is another module"):
+            references.check_elsewhere(program.send, "it")
+        program.__file__ = str(tmp_path / "shop_main.py")
+        references.check_elsewhere(program.send, "it")
+        program.__file__ = "/usr/bin/uvicorn"
+        with pytest.raises(ConfigurationError, match="put it into one"):
+            references.check_elsewhere(program.send, "it")
 
     def test_a_child_of_multiprocessing_has_the_same_names(self, program: ModuleType) -> None:
         program.send.__module__ = "__mp_main__"

@@ -210,6 +210,29 @@ async def test_an_attempt_that_is_given_up_frees_its_slot_and_is_told_of(on: Flo
     assert on.running.lingering == 0
 
 
+async def test_beyond_the_most_that_may_be_stuck_a_function_keeps_its_slot_until_it_ends(
+    on: Floor,
+) -> None:
+    on.running = Running(on.bench.ports(), on.marks, on.running._hooks, most_stuck=1)
+    blocks = [Blocking(stubborn=True), Blocking(stubborn=True)]
+    for number, block in enumerate(blocks):
+        task = on.bench.add(block, {"timeout": 30})
+        on.start(number, task=task)
+        await block.started.wait()
+    on.bench.clock.advance(30)
+    for block in blocks:
+        await block.cancelled.wait()
+    on.bench.clock.advance(2)
+    assert (on.running.lingering, on.running.slots_kept) == (2, 1)
+    assert on.freed == [job_id(0)]
+    blocks[1].go_on.set()
+    await until(lambda: on.freed == [job_id(0), job_id(1)])
+    assert (on.running.lingering, on.running.slots_kept) == (1, 0)
+    blocks[0].go_on.set()
+    await until(lambda: not on.running.lingering)
+    assert on.freed == [job_id(0), job_id(1)]
+
+
 async def test_a_retry_waits_until_the_function_has_really_ended(on: Floor) -> None:
     go_on = threading.Event()
     on.bench.add(go_on.wait, TIMED)

@@ -18,6 +18,7 @@ from embedded_tasks.job import (
     AttemptError,
     Cancelled,
     ClaimedJob,
+    Crashed,
     Expired,
     Failed,
     Held,
@@ -51,6 +52,15 @@ CASES: list[tuple[Outcome, dict[str, Any]]] = [
     (Cancelled("no"), {"state": "cancelled", "reason": "no", "prune_at": 113.0}),
     (Expired("late", ERROR), {"state": "expired", "reason": "late", "prune_at": 114.0}),
     (Held("gone", "arguments"), {"state": "held", "reason": "gone", "held_for": "arguments"}),
+    (
+        Crashed(JobState.QUEUED, "dead", ERROR),
+        {"state": "queued", "outcome": "crashed", "due_at": 110.0, "crashes": 2},
+    ),
+    (
+        Crashed(JobState.HELD, "dead", ERROR),
+        {"state": "held", "held_for": "crash", "crashes": 2, "reason": "dead"},
+    ),
+    (Crashed(JobState.FAILED, "dead", ERROR), {"state": "failed", "crashes": 2, "prune_at": 112.0}),
     (Interrupted(), {"state": "queued", "outcome": "interrupted", "due_at": None}),
 ]  # fmt: skip  # a table
 
@@ -100,3 +110,8 @@ def test_every_outcome_is_in_the_table_and_has_an_event() -> None:
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 1), (2, 0), (3, 0)])
 def test_a_suspect_that_came_to_an_end_is_acquitted(before: int, after: int) -> None:
     assert write(Succeeded("null"), claimed_job(crashes=before)).crashes == after
+
+
+def test_a_suspect_whose_child_dies_is_not_acquitted() -> None:
+    crashed = Crashed(JobState.QUEUED, "dead", ERROR)
+    assert write(crashed, claimed_job(crashes=2)).crashes == 3

@@ -158,12 +158,19 @@ def test_a_task_with_a_given_name_is_found_by_its_path_too(catalogue: Catalogue)
 def test_a_name_that_this_code_does_not_have_is_unknown(catalogue: Catalogue, name: str) -> None:
     with pytest.raises(UnknownTaskError):
         catalogue.find(name)
-    assert catalogue.runs_on_loop(name) is None
+    assert catalogue.can_be_stopped(name) is None
 
 
-def test_whether_a_task_runs_on_the_loop_is_told_by_name(catalogue: Catalogue) -> None:
-    assert catalogue.runs_on_loop("tests.support.tasks:note") is True
-    assert catalogue.runs_on_loop("tests.support.tasks:note_sync") is False
+def test_whether_a_task_can_be_stopped_is_told_by_name(catalogue: Catalogue) -> None:
+    assert catalogue.can_be_stopped("tests.support.tasks:note") is True
+    assert catalogue.can_be_stopped("tests.support.tasks:note_sync") is False
+    assert catalogue.can_be_stopped("tests.crash.hang_tasks:in_child") is True
+
+
+def test_an_async_function_in_a_child_process_takes_a_place_of_the_sync_ones(
+    catalogue: Catalogue,
+) -> None:
+    assert not catalogue.find("tests.crash.hang_tasks:in_child_async").is_async
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ are the jobs' own effects.
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 import sys
 import zipfile
 from contextlib import closing
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from embedded_tasks.store.opening import SCHEMA_VERSION
-from tests.crash.harness import ROOT, Place, Worker, wait_until
+from tests.crash.harness import LIMIT, ROOT, Place, Worker, wait_until
 
 RELEASES = ROOT / "tests" / "releases"
 OLD_RELEASE = RELEASES / "embedded_tasks-0.1.0-py3-none-any.whl"
@@ -101,6 +102,16 @@ class Programs:
         program = Worker(self._place._start(command, environment))
         self._place._stack.callback(program.end)
         return program
+
+    def check(self) -> tuple[int, str]:
+        """Run the check with the new code; return its exit code and what it says."""
+        environment = self._place.environment({}) | {"PYTHONPATH": self._paths["new"]}
+        command = [sys.executable, str(RELEASES / "program.py"), "check"]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT
+        )
+        assert done.stderr == ""
+        return done.returncode, done.stdout
 
     def start(self, name: str, *, run: bool = True) -> Worker:
         program = self.begin(name, run=run)
@@ -254,5 +265,33 @@ def test_a_killed_process_s_jobs_go_on_in_the_other_release(
     wait_until(lambda: place.keys("stay")["k"] == 3, "and in the old one again")
     assert [effect.pid == new.pid for effect in place.effects("stay")] == [False, True, False]
     assert place.rows("SELECT failures, crashes FROM jobs") == [(0, 2)]
+    assert place.is_sound()
+    assert place.failures() == []
+
+
+def test_a_check_with_the_new_code_tells_what_it_could_not_run(
+    place: Place, programs: Programs
+) -> None:
+    """While the old release runs, and again when it is gone; the file is not migrated."""
+    old = programs.start("old")
+    for task in ("send", "charge", "report", "gone"):
+        enqueue(old, task, keys(task), delay=600)
+    names = {path.name for path in place.folder.iterdir()}
+    code, text = programs.check()
+    print(f"\n{text}")
+    assert code == 1
+    assert "12 jobs have not finished" in text
+    assert "3 of shop:gone could not be run" in text
+    assert text.count("could not be run") == 1
+    assert {path.name for path in place.folder.iterdir()} == names
+    enqueue(old, "send", ["now"])  # it was not disturbed
+    place.wait_for("send", ["now"])
+    old.leave()
+    names = {path.name for path in place.folder.iterdir()}
+    assert f"{place.file.name}-wal" not in names
+    assert programs.check() == (code, text)
+    assert {path.name for path in place.folder.iterdir()} == names
+    assert fact(place.file, "PRAGMA user_version") == FIRST_SCHEMA
+    assert not list(place.folder.glob("*.before-schema-*"))
     assert place.is_sound()
     assert place.failures() == []

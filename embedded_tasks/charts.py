@@ -22,6 +22,7 @@ from embedded_tasks.store import Views
 __all__ = ["SeriesAsked", "series_of", "task_reports"]
 
 _DAY: Final = 86_400.0
+_MINUTES_FOR: Final = 6 * 3600.0
 _MOST_BUCKETS: Final = 1_500
 _SUCCEEDED: Final = 0
 _FAILED: Final = (1, 2)
@@ -60,7 +61,7 @@ class SeriesAsked:
             names = ", ".join(item.value for item in Metric)
             raise ConfigurationError(f"metric={metric!r}: expected one of {names}.") from None
         length, back = seconds(bucket, "bucket"), seconds(since, "since")
-        span = 3600 if back > _DAY or length >= 3600 else 60
+        span = 3600 if back > _MINUTES_FOR or length >= 3600 else 60
         whole = max(1, math.ceil(length / span)) * span
         if back / whole > _MOST_BUCKETS:
             raise ConfigurationError(
@@ -74,13 +75,12 @@ async def series_of(views: Views, asked: SeriesAsked, now: float) -> Series:
     """Return a series out of what was counted."""
     first = int(now - asked.since) // asked.bucket * asked.bucket
     kind = _KINDS.get(asked.metric, OUTCOMES)
-    rows = await views.series(asked.span, kind, first, asked.task)
+    rows = await views.series(asked.span, kind, first, asked.bucket, asked.task)
     classes = _CLASSES[asked.metric]
     counts: dict[int, dict[int, int]] = {}
     for at, number, total in rows:
         if classes is None or number in classes:
-            bucket = counts.setdefault(at // asked.bucket * asked.bucket, {})
-            bucket[number] = bucket.get(number, 0) + total
+            counts.setdefault(at, {})[number] = total
     starts = range(first, int(now) + 1, asked.bucket)
     timed = asked.metric in _KINDS
     return Series(

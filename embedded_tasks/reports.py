@@ -130,7 +130,7 @@ class Reports:
     ) -> Series:
         """Return a metric over time, of one task or of all.
 
-        Minutes are kept for a day, hours for thirty. What the last 10 seconds brought may be
+        Minutes are kept for six hours, hours for thirty days. What the last 10 seconds brought may be
         missing, and so is what a killed process had not written yet.
 
         Args:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import heapq
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -20,13 +21,14 @@ from embedded_tasks.store.queries import QUERIES
 
 __all__ = ["DEPTH", "SEARCH_DEPTH", "Found", "find"]
 
-DEPTH: Final = 20_000
+DEPTH: Final = 10_000
 """How many rows are looked at in one go, where no index knows the answer alone."""
 SEARCH_DEPTH: Final = 50_000
 """The same for a search in texts."""
 
 _ABOVE_ALL: Final = 2**63 - 1
-_SORTABLE: Final = 60_000
+_SORTABLE: Final = 20_000
+_FEW: Final = 1_000
 _FIRST_CHUNK: Final = 100
 _LARGEST_CHUNK: Final = 4_000
 _EARLY, _LATE = -1e18, 1e18
@@ -99,24 +101,37 @@ class _Search:
 
     def _candidates(self) -> _Keys:
         """Return the keys to look at, newest first; none that is meant is left out."""
-        wanted = self._wanted
-        if wanted.group is not None:
-            return self._walk("keys_of_group", wanted.group)
-        if wanted.belongs_to is not None:
-            return self._walk("keys_of_owner", wanted.belongs_to)
-        if wanted.tag is not None:
-            return self._walk("keys_of_tag", wanted.tag)
+        walks = list(self._walks())
+        if len(walks) > 1 or (walks and self._states):
+            # Where one of them knows only a few jobs, these are looked at, and no others.
+            for walk in walks:
+                keys = list(islice(_merged(walk()), _FEW + 1))
+                if len(keys) <= _FEW:
+                    return iter(keys)
         by_state = self._by_state() if self._states else None
         if by_state is not None:
             return by_state
+        if walks:
+            return _merged(walks[0]())
+        return self._by_end() or self._walk("keys_of_all", None)
+
+    def _walks(self) -> Iterator[Callable[[], list[_Keys]]]:
+        """Return the indexes that know these jobs, the one that knows the fewest likely first."""
+        wanted = self._wanted
+        for query, key in (
+            ("keys_of_group", wanted.group),
+            ("keys_of_owner", wanted.belongs_to),
+            ("keys_of_tag", wanted.tag),
+        ):
+            if key is not None:
+                yield partial(self._walk_all, query, [key])
         if self._tasks is not None:
-            return _merged(self._walk("keys_of_task", number) for number in self._tasks)
-        by_end = self._by_end()
-        if by_end is not None:
-            return by_end
+            yield partial(self._walk_all, "keys_of_task", self._tasks)
         if wanted.queue is not None:
-            return self._walk("keys_of_queue", wanted.queue)
-        return self._walk("keys_of_all", None)
+            yield partial(self._walk_all, "keys_of_queue", [wanted.queue])
+
+    def _walk_all(self, query: str, keys: Sequence[object]) -> list[_Keys]:
+        return [self._walk(query, key) for key in keys]
 
     def _by_state(self) -> _Keys | None:
         sources: list[_Keys] = []
@@ -144,11 +159,14 @@ class _Search:
     def _by_end(self) -> _Keys | None:
         if self._wanted.finished_after is None and self._wanted.finished_before is None:
             return None
-        sources = [
-            self._sorted("some_ended", key=str(state), **self._ends()) for state in sorted(FINISHED)
-        ]
-        known = [source for source in sources if source is not None]
-        return _merged(known) if len(known) == len(sources) else None
+        sources: list[_Keys] = []
+        # Most have succeeded: where there are too many, that is seen at once.
+        for state in sorted(FINISHED, reverse=True):
+            source = self._sorted("some_ended", key=str(state), **self._ends())
+            if source is None:
+                return None
+            sources.append(source)
+        return _merged(sources)
 
     def _ends(self) -> dict[str, float]:
         wanted = self._wanted

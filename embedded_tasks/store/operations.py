@@ -133,8 +133,10 @@ class Jobs:
             self._stored_tasks.add(name)
         connection.execute(QUERIES["insert"], {"rows": json.dumps(rows)})
         owners = [(row[0], row[21]) for row in rows if row[21] is not None]
-        if owners:
-            connection.execute(QUERIES["add_owners"], {"rows": json.dumps(owners)})
+        tags = [(row[0], tag) for row in rows if row[6] for tag in json.loads(row[6])]
+        for query, beside in (("add_owners", owners), ("add_tags", tags)):
+            if beside:
+                connection.execute(QUERIES[query], {"rows": json.dumps(beside)})
         self._hold_new(connection, [row[0] for row in rows])
 
     def begin(self, connection: sqlite3.Connection, rows: list[tuple[str, str, float]]) -> set[str]:

@@ -334,18 +334,30 @@ SELECT value FROM json_each(:ids)
 WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE id = value AND state IN ('queued', 'running'));
 
 -- name: counts
--- How many jobs are in each state, counted up to a cap, by indexes alone. The succeeded ones have
--- none of their own: they are the finished ones without the others.
-WITH notable (state, total) AS (
-    SELECT state, count(*) FROM jobs INDEXED BY jobs_notable
-    WHERE state IN ('failed', 'cancelled', 'expired', 'held') GROUP BY state
-),
-finished (others) AS (SELECT coalesce(sum(total), 0) FROM notable WHERE state <> 'held')
-SELECT state, min(total, :cap) FROM notable
+-- How many jobs are in each state, counted up to a cap, by indexes alone.
+SELECT 'succeeded', count(*) FROM (
+    SELECT 1 FROM jobs INDEXED BY jobs_ended
+    WHERE state = 'succeeded' AND finished_at IS NOT NULL LIMIT :cap
+)
 UNION ALL
-SELECT 'succeeded', max(count(*) - (SELECT others FROM finished), 0) FROM (
-    SELECT 1 FROM jobs INDEXED BY jobs_prunable WHERE prune_at IS NOT NULL
-    LIMIT :cap + (SELECT others FROM finished)
+SELECT 'failed', count(*) FROM (
+    SELECT 1 FROM jobs INDEXED BY jobs_ended
+    WHERE state = 'failed' AND finished_at IS NOT NULL LIMIT :cap
+)
+UNION ALL
+SELECT 'cancelled', count(*) FROM (
+    SELECT 1 FROM jobs INDEXED BY jobs_ended
+    WHERE state = 'cancelled' AND finished_at IS NOT NULL LIMIT :cap
+)
+UNION ALL
+SELECT 'expired', count(*) FROM (
+    SELECT 1 FROM jobs INDEXED BY jobs_ended
+    WHERE state = 'expired' AND finished_at IS NOT NULL LIMIT :cap
+)
+UNION ALL
+SELECT 'held', count(*) FROM (
+    SELECT 1 FROM jobs INDEXED BY jobs_notable
+    WHERE state = 'held' AND state IN ('failed', 'cancelled', 'expired', 'held') LIMIT :cap
 )
 UNION ALL
 SELECT 'running', count(*) FROM (

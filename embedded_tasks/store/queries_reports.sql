@@ -150,12 +150,43 @@ SELECT id FROM tasks WHERE title = :task;
 SELECT DISTINCT title FROM tasks ORDER BY title;
 
 -- name: kinds_of_waiting
--- Waiting jobs as people see them, among so many at most.
-SELECT count(*), coalesce(sum(attempt > 0), 0), coalesce(sum(attempt = 0 AND due_at > :now), 0)
-FROM (
-    SELECT jobs.attempt, jobs.due_at FROM json_each(:keys) AS given
-    CROSS JOIN jobs ON jobs.seq = given.value WHERE jobs.state = 'queued'
-);
+-- Waiting jobs, each up to a cap: those that wait for their time and those that do not; of the ones
+-- that are queued again, the same two.
+SELECT
+    (WITH RECURSIVE level (priority) AS (
+        SELECT max(priority) FROM jobs INDEXED BY jobs_claimable
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
+        UNION ALL
+        SELECT (
+            SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_claimable
+            WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
+                AND lower.crashes < 2 AND lower.priority < level.priority
+        )
+        FROM level WHERE level.priority IS NOT NULL
+    )
+    SELECT count(*) FROM (
+        SELECT 1 FROM level CROSS JOIN jobs AS due INDEXED BY jobs_claimable
+        WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL AND due.crashes < 2
+            AND due.priority = level.priority
+            AND due.due_at > iif(:later, :now, -1e18) AND due.due_at <= iif(:later, 1e18, :now)
+        LIMIT :cap
+    ))
+    + (SELECT count(*) FROM (
+        SELECT due_at FROM jobs INDEXED BY jobs_suspected
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
+            AND (due_at > :now) = :later
+        UNION ALL
+        SELECT due_at FROM jobs INDEXED BY jobs_owned
+        WHERE state = 'queued' AND owner IS NOT NULL AND (due_at > :now) = :later
+        UNION ALL
+        SELECT due_at FROM jobs INDEXED BY jobs_following
+        WHERE state = 'queued' AND owner IS NULL AND after IS NOT NULL AND (due_at > :now) = :later
+        LIMIT :cap
+    )) AS waiting,
+    (SELECT count(*) FROM (
+        SELECT due_at FROM jobs INDEXED BY jobs_retrying
+        WHERE state = 'queued' AND attempt > 0 LIMIT :cap
+    ) WHERE (due_at > :now) = :later) AS again;
 
 -- name: depth_of_queue
 -- How many jobs of a queue are due, and how many are not due yet, each up to a cap.
@@ -228,9 +259,9 @@ SELECT count(*), coalesce(sum(state = 'failed' OR state = 'held'), 0) FROM (
 
 -- name: series
 -- What was counted of one kind, by time and class.
-SELECT at, class, sum(total) FROM metrics
+SELECT at / :bucket * :bucket AS start, class, sum(total) FROM metrics
 WHERE span = :span AND kind = :kind AND at >= :since AND (:task IS NULL OR task = :task)
-GROUP BY at, class;
+GROUP BY start, class;
 
 -- name: figures
 -- What was counted of one kind, by task and class.

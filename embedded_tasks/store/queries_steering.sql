@@ -117,6 +117,12 @@ INSERT INTO job_owners (job, name)
 SELECT jobs.seq, row.value ->> 1 FROM json_each(:rows) AS row
 JOIN jobs ON jobs.id = row.value ->> 0;
 
+-- name: add_tags
+-- The tags of new jobs; a row is (job, tag).
+INSERT OR IGNORE INTO job_tags (tag, job)
+SELECT row.value ->> 1, jobs.seq FROM json_each(:rows) AS row
+JOIN jobs ON jobs.id = row.value ->> 0;
+
 -- name: count_failures
 -- Failed attempts by kind; a row is (job, group, class, place, message, when).
 INSERT INTO error_groups (

@@ -21,7 +21,7 @@ __all__ = ["Act", "Notes", "Steering"]
 
 _AUDIT_KEPT: Final = 10_000
 _LOG_KEPT: Final = 64 * 1024
-_SPANS: Final[Mapping[int, float]] = {60: 86_400.0, 3600: 30 * 86_400.0}
+_SPANS: Final[Mapping[int, float]] = {60: 7 * 3600.0, 3600: 30 * 86_400.0}
 _KINDS: Final = 3
 
 

@@ -33,7 +33,7 @@ __all__ = ["Views"]
 
 _ABOVE_ALL: Final = 2**63 - 1
 _LOG_DROPS_FROM: Final = 60 * 1024
-_GROUP_CAP: Final = 2_000
+_GROUP_CAP: Final = 500
 
 _Figures = dict[str, dict[int, int]]
 
@@ -98,10 +98,10 @@ class Views:
         return found
 
     async def series(
-        self, span: int, kind: int, since: float, task: str | None
+        self, span: int, kind: int, since: float, bucket: int, task: str | None
     ) -> list[tuple[int, int, int]]:
-        """Return what was counted of a kind: (when, class, how many)."""
-        asked = {"span": span, "kind": kind, "since": int(since), "task": task}
+        """Return what was counted of a kind: (start of the bucket, class, how many)."""
+        asked = {"span": span, "kind": kind, "since": int(since), "task": task, "bucket": bucket}
         return [(row[0], row[1], row[2]) for row in await self._rows("series", asked)]
 
     async def logs(self, job_id: str, after: int, limit: int) -> LogPage:
@@ -182,26 +182,14 @@ def _counts(now: float, connection: sqlite3.Connection) -> dict[ShownState, Coun
     counts = {state: Count(0) for state in ShownState}
     for state, total in stored.items():
         counts[ShownState(state.value)] = _capped(total)
-    waiting: set[int] = set()
-    more: dict[ShownState, bool] = {}
-    for shown, query, later in (
-        (ShownState.RETRYING, "some_retrying", 0),
-        (ShownState.SCHEDULED, "some_waiting", 1),
-        (ShownState.QUEUED, "some_waiting", 0),
-    ):
-        asked = {"limit": COUNT_CAP, "now": now, "later": later}
-        keys = [row[0] for row in connection.execute(QUERIES[query], asked)]
-        more[shown] = len(keys) == COUNT_CAP
-        waiting.update(keys)
-    given = {"keys": json.dumps(list(waiting)), "now": now}
-    total, retrying, scheduled = connection.execute(QUERIES["kinds_of_waiting"], given).fetchone()
-    kinds = {
-        ShownState.RETRYING: retrying,
-        ShownState.SCHEDULED: scheduled,
-        ShownState.QUEUED: total - retrying - scheduled,
-    }
-    for shown, value in kinds.items():
-        counts[shown] = Count(min(value, COUNT_CAP), more[shown])
+    kinds = {}
+    for later in (0, 1):
+        asked = {"cap": COUNT_CAP, "now": now, "later": later}
+        kinds[later] = connection.execute(QUERIES["kinds_of_waiting"], asked).fetchone()
+    counts[ShownState.RETRYING] = _capped(kinds[0]["again"] + kinds[1]["again"])
+    for later, shown in ((0, ShownState.QUEUED), (1, ShownState.SCHEDULED)):
+        waiting, again = kinds[later]
+        counts[shown] = Count(min(max(waiting - again, 0), COUNT_CAP), waiting >= COUNT_CAP)
     return counts
 
 

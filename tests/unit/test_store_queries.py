@@ -13,7 +13,6 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from importlib.metadata import version
-from importlib.resources import files
 from threading import Thread
 from typing import Any
 
@@ -24,10 +23,10 @@ from embedded_tasks.errors import ConfigurationError
 from embedded_tasks.job import FINISHED, TRANSITIONS, JobState
 from embedded_tasks.store.connection import check_version
 from embedded_tasks.store.opening import prepare
-from embedded_tasks.store.queries import QUERIES, parse_queries
+from embedded_tasks.store.queries import QUERIES, parse_queries, read_queries
 from tests.support.jobs import ME, NOW, job_id
 
-TEXT = files("embedded_tasks.store").joinpath("queries.sql").read_text(encoding="utf-8")
+TEXT = read_queries()
 ARROWS = re.compile(r"^(?:\w+ -> )?\w+(?:, (?:\w+ -> )?\w+)*:")
 EVERY_STATE = [state.value for state in JobState]
 
@@ -79,8 +78,8 @@ def test_the_transitions_are_those_that_the_comments_of_the_queries_tell() -> No
 def test_a_query_that_sets_a_state_says_which(database: sqlite3.Connection) -> None:
     sets_state = re.compile(r"UPDATE jobs\b.*\bstate = .*WHERE|INSERT INTO jobs\b", re.DOTALL)
     writes = {name for name, sql in QUERIES.items() if sets_state.match(sql)}
-    # These two change something else, and have the state in their WHERE only.
-    assert writes - {"request_cancel", "acquit"} == set(TRANSITIONS)
+    # These change something else, and have the state in their WHERE only.
+    assert writes - {"request_cancel", "acquit", "run_now"} == set(TRANSITIONS)
 
 
 def add(database: sqlite3.Connection, number: int, state: str, **changes: Any) -> None:
@@ -122,7 +121,7 @@ def parameters(number: int) -> dict[str, Any]:
     return Anything(
         id=job_id(number), ids=json.dumps([job_id(number)]), owner=ME, now=NOW, tasks="[1]",
         limit=100, attempt=1, keep=10.0, reason="x", crashed=0, failed=0, before=10**9,
-        depth=10**9, cap=100,
+        depth=10**9, cap=100, seqs=json.dumps([number]),
     )  # fmt: skip  # one after another
 
 
@@ -233,6 +232,24 @@ USED = {
     "record_success": "sqlite_autoindex_jobs",
     "record_crash": "sqlite_autoindex_jobs",
     "owners": "jobs_owned",
+    "keys_of_notable": "jobs_notable",
+    "keys_of_task": "jobs_of_task",
+    "keys_of_queue": "jobs_of_queue",
+    "some_running": "jobs_owned",
+    "some_retrying": "jobs_retrying",
+    "some_ended": "jobs_ended",
+    "some_waiting": "jobs_claimable",
+    "due_of_queue": "jobs_in_line",
+    "next_due_of_queue": "jobs_in_line",
+    "waiting_queues": "jobs_in_line",
+    "depth_of_queue": "jobs_in_line",
+    "suspect_to_claim": "jobs_suspected",
+    "next_suspect_of_open": "jobs_suspected",
+    "news_finished": "jobs_ended",
+    "news_running": "jobs_owned",
+    "running_by_queue": "jobs_owned",
+    "run_now": "sqlite_autoindex_jobs",
+    "delete_job": "sqlite_autoindex_jobs",
 }
 
 
@@ -257,7 +274,7 @@ def test_a_failed_job_is_counted_and_listed_without_reading_the_others(
     database: sqlite3.Connection,
 ) -> None:
     assert "jobs_notable" in " ".join(plan(database, "counts"))
-    assert "jobs_notable" in " ".join(plan(database, "list"))
+    assert "jobs_notable" in " ".join(plan(database, "keys_of_notable"))
 
 
 # The schema refuses rows that cannot be.

@@ -26,8 +26,8 @@ CREATE TABLE job_owners (
 ) STRICT;
 CREATE INDEX job_owners_by_name ON job_owners (name, job);
 
--- The tags of jobs, to find jobs by. The trigger writes for every release, and does nothing for a
--- job without tags.
+-- The tags of jobs, to find jobs by. A release before this one does not write here, so that the
+-- jobs which it stores are not found by their tags: a trigger would cost every job.
 CREATE TABLE job_tags (
     tag TEXT NOT NULL,
     job INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
@@ -37,11 +37,6 @@ CREATE INDEX job_tags_by_job ON job_tags (job);
 INSERT OR IGNORE INTO job_tags (tag, job)
 SELECT tag.value, jobs.seq FROM jobs JOIN json_each(jobs.tags) AS tag
 WHERE jobs.tags IS NOT NULL AND json_valid(jobs.tags) AND tag.type = 'text';
-CREATE TRIGGER jobs_tagged AFTER INSERT ON jobs WHEN NEW.tags IS NOT NULL
-BEGIN
-    INSERT OR IGNORE INTO job_tags (tag, job)
-    SELECT tag.value, NEW.seq FROM json_each(NEW.tags) AS tag WHERE tag.type = 'text';
-END;
 
 -- Kinds of failures: an error's class and the innermost place in the user's code.
 CREATE TABLE error_groups (

@@ -60,7 +60,7 @@ async def health_of(session: Session) -> Health:
         problems.append(str(error))
     can_read = not problems
     problems += await session.trouble.problems()
-    if not session.process_file.in_place():
+    if not session.presence.process_file.in_place():
         problems.append(
             "The process file was removed: siblings take this process for dead. Restart it."
         )
@@ -76,9 +76,7 @@ async def health_of(session: Session) -> Health:
         )
     for process, why in session.recovered.undecided.items():
         problems.append(f"It cannot be known whether process {process} lives: {why}")
-    problems += [
-        f"{name} failed: {why}" for name, why in session.supervisor.failures.items()
-    ]
+    problems += [f"{name} failed: {why}" for name, why in session.supervisor.failures.items()]
     problems += await _waiting_in_vain(session)
     room = session.front_door.room
     problems += [refused] if room is not None and (refused := room.problem()) else []

@@ -19,12 +19,13 @@ import structlog
 from embedded_tasks.attempt import Attempt, Ports
 from embedded_tasks.backpressure import room_for
 from embedded_tasks.chain import Chains
-from embedded_tasks.clock import Throttle, pause
+from embedded_tasks.clock import Throttle
 from embedded_tasks.ending import Ending
 from embedded_tasks.engine import ChildOptions, Children, Threads
 from embedded_tasks.enqueue import FrontDoor
 from embedded_tasks.environment import Environment
 from embedded_tasks.file_trouble import FileTrouble
+from embedded_tasks.inheriting import Heir
 from embedded_tasks.job import FINISHED, Outcome
 from embedded_tasks.known_tasks import KnownTasks
 from embedded_tasks.logs import LogObserver
@@ -32,12 +33,7 @@ from embedded_tasks.observing import Observing
 from embedded_tasks.operating import Operating
 from embedded_tasks.parts import Parts
 from embedded_tasks.presence import Presence
-from embedded_tasks.processes import (
-    Kind,
-    Mailbox,
-    Peers,
-    ProcessFile,
-)
+from embedded_tasks.processes import Kind, Peers
 from embedded_tasks.pruner import Pruner
 from embedded_tasks.recovery import Recoverer, RecoveryReport
 from embedded_tasks.running import Running, RunningHooks
@@ -54,7 +50,6 @@ __all__ = ["Session"]
 _log = structlog.get_logger("embedded_tasks")
 
 _OVERFLOW_EVERY = 0.02
-_PROBE_EVERY = 30.0
 
 
 class Session:
@@ -69,8 +64,6 @@ class Session:
     """
 
     presence: Presence
-    mailbox: Mailbox
-    process_file: ProcessFile
     store: Store
     environment: Environment
     trouble: FileTrouble
@@ -87,6 +80,7 @@ class Session:
     chains: Chains
     front_door: FrontDoor
     recoverer: Recoverer
+    heir: Heir
     pruner: Pruner
 
     def __init__(
@@ -109,7 +103,10 @@ class Session:
         self.signals: ShutdownSignals = ShutdownSignals(self._drain)
         self.supervisor: Supervisor = Supervisor(parts.clock)
         self.parts: Parts = replace(parts, clock=self.supervisor.clock)
-        self.overflow: Throttle = Throttle(parts.clock, _OVERFLOW_EVERY, self._tell_of_overflow)
+        # More is due than this process has slots for; siblings hear of it, not too often.
+        self.overflow: Throttle = Throttle(
+            parts.clock, _OVERFLOW_EVERY, lambda: self.peers.broadcast(Kind.WORK)
+        )
         self.observing: Observing = Observing(
             (LogObserver(successes=parts.settings.log_successes), *parts.settings.observers),
             lambda job_id: self.store.read.get(job_id, parts.clock.now()),
@@ -149,10 +146,9 @@ class Session:
             self.begin_work()
 
     async def adopt(self) -> None:
-        """Take over a file of another environment."""
+        """Take over a file of another environment; others that are paused for it look again."""
         await self.environment.adopt()
         await self._join()
-        # Others that are paused look again.
         self.peers.broadcast(Kind.HELLO)
 
     async def _open(self) -> None:
@@ -164,8 +160,6 @@ class Session:
             stack=self._stack,
             outlived=lambda: self._works and self._still_running() > 0,
         )
-        self.mailbox = self.presence.mailbox
-        self.process_file = self.presence.process_file
         stored = StoreSettings.of(self.path, settings)
         self.store = await Store.open(stored, self.presence.lock, self.presence.guard)
         self._stack.push_async_callback(self.store.close)
@@ -176,7 +170,7 @@ class Session:
         self._stack.callback(self.peers.close)
         self._stack.push_async_callback(self.supervisor.close)
         self._build()
-        self.mailbox.listen(loop, self._message)
+        self.presence.mailbox.listen(loop, self._message)
 
     def _build(self) -> None:
         parts, store, owner = self.parts, self.store, self.process_id
@@ -188,7 +182,7 @@ class Session:
         self.settler = Settler(
             store,
             owner,
-            self.process_file,
+            self.presence.process_file,
             clock,
             retention=retention,
             hooks=SettlerHooks(self._settled, self._stored, self.observing.observe),
@@ -204,6 +198,15 @@ class Session:
         self.front_door.is_paused = self.chains.is_paused = self.operating.pauses.is_paused
         self.recoverer = Recoverer(
             store, self.folder, owner, clock, retention=retention, observe=self.observing.observe
+        )
+        self.heir = Heir(
+            self.recoverer,
+            store,
+            self.peers,
+            worker=self.worker,
+            waiting=self.waiting,
+            process_id=owner,
+            settled=self._settled,
         )
         self.pruner = Pruner(store, clock, min(retention.keep(state) for state in FINISHED))
         self._stack.callback(self.pruner.close)
@@ -233,7 +236,7 @@ class Session:
         )
         self._stack.callback(self.watchdog.close)
         hooks = RunningHooks(self._attempt_ended, self.observing.stuck, self.watchdog.started)
-        self.running = Running(ports, self.process_file, hooks, settings.max_stuck)
+        self.running = Running(ports, self.presence.process_file, hooks, settings.max_stuck)
         self.worker = Worker(
             self.store,
             self.process_id,
@@ -270,7 +273,7 @@ class Session:
         self.supervisor.loop("settler", self.settler.run)
         self.supervisor.loop("pruner", self.pruner.run)
         if not self.peers.hints_available:
-            self.supervisor.loop("probe", self._probe_regularly)
+            self.supervisor.loop("probe", partial(self.heir.probe_regularly, self.parts.clock))
 
     def begin_work(self) -> None:
         """Claim and attempt jobs from now on."""
@@ -323,14 +326,6 @@ class Session:
         self.peers.broadcast(Kind.WORK)
         self._ending.begin()
 
-    async def _probe_regularly(self) -> None:
-        """Where the system does not tell of a sibling's end, look every half minute."""
-        while True:
-            await pause(self.parts.clock, _PROBE_EVERY)
-            self.peers.refresh()
-            for peer in self.peers.ids:
-                await self._recover(peer)
-
     def cancelled(self, job_id: str) -> None:
         """A waiting job was cancelled from here."""
         self._settled([job_id])
@@ -377,10 +372,6 @@ class Session:
         if not self.runs_jobs or self.worker.is_full():
             self.peers.broadcast(Kind.WORK)
 
-    def _tell_of_overflow(self) -> None:
-        """More is due than this process has slots for; siblings hear of it, not too often."""
-        self.peers.broadcast(Kind.WORK)
-
     def _message(self, kind: Kind, sender: str) -> None:
         if not self._joined:
             self.supervisor.insist("join", self._join)
@@ -406,22 +397,4 @@ class Session:
 
     def _hint(self, peer: str) -> None:
         if self._joined:
-            self.supervisor.insist("recover", partial(self._recover, peer))
-
-    async def _recover(self, peer: str) -> None:
-        """A sibling seems to have died: its lock tells; its death is also a reason to look."""
-        report = RecoveryReport()
-        await self.recoverer.recover(peer, report)
-        if report.processes:
-            self.worker.suspects.rest()
-            _log.warning(
-                "process.recovered", process=peer, recovered=report.recovered, held=len(report.held)
-            )
-            self._settled(report.held + report.failed)
-            self.waiting.tell()
-            self.peers.broadcast(Kind.WORK)
-        if report.processes or report.left:
-            self.waiting.gone(peer)
-            self._settled(await self.store.hold_unknown(self.process_id, []))
-        await self.waiting.look()
-        self.worker.wake()
+            self.supervisor.insist("recover", partial(self.heir.take_over, peer))

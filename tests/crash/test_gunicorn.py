@@ -60,12 +60,17 @@ def test_a_preloaded_app_runs_in_every_worker_and_a_killed_one_loses_nothing(pla
 
 def test_workers_that_are_replaced_after_some_requests_charge_nobody(place: Place) -> None:
     server = gunicorn(place, "--workers", "2", "--max-requests", "3", shutdown_grace=1)
-    keys = [f"k{number}" for number in range(12)]
-    for number, key in enumerate(keys):
-        post(server, f"/tasks/{key}", seconds=0.05 if number % 4 else 1.2)
+    keys: list[str] = []
+
+    def replaced() -> bool:
+        """Whether a third process has run jobs; one more request in any case."""
+        keys.append(f"k{len(keys)}")
+        post(server, f"/tasks/{keys[-1]}", seconds=0.05 if len(keys) % 9 else 1.2)
+        return len({effect.pid for effect in place.effects("started")}) > 2
+
+    wait_until(replaced, "workers are replaced", 60)
     place.wait_for("ended", keys)
-    wait_until(lambda: place.states() == {"succeeded": 12})
-    assert len({effect.pid for effect in place.effects("started")}) > 2
+    wait_until(lambda: place.states() == {"succeeded": len(keys)})
     assert crashes(place) == 0
     assert place.rows("SELECT DISTINCT outcome FROM attempts") in ([], [("interrupted",)])
     end(place, server)

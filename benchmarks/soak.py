@@ -67,15 +67,16 @@ _LEVELS = {
 }
 
 
-def problems_of(samples: Sequence[Sample]) -> list[str]:
-    """Return what is not level in the second half of a run."""
+def problems_of(samples: Sequence[Sample], names: Sequence[str] = tuple(_LEVELS)) -> list[str]:
+    """Return what of these is not level in the second half of a run."""
     end = samples[-1].at
     third = [sample for sample in samples if end * 0.5 <= sample.at < end * 0.75]
     last = [sample for sample in samples if sample.at >= end * 0.75]
     if not third:
         return ["There are too few samples."]
     found = []
-    for name, level in _LEVELS.items():
+    for name in names:
+        level = _LEVELS[name]
         before, after = (
             level.of([getattr(sample, name) for sample in quarter]) for quarter in (third, last)
         )
@@ -96,6 +97,7 @@ class _Soak:
         keep: Seconds that finished jobs are kept.
         life: Seconds from one restart of the second process to the next.
         every: Seconds between two looks.
+        names: What has to be level.
     """
 
     folder: Path
@@ -103,6 +105,7 @@ class _Soak:
     keep: float
     life: float
     every: float
+    names: Sequence[str]
     samples: list[Sample] = field(default_factory=list)
     restarts: int = 0
     kills: int = 0
@@ -129,9 +132,10 @@ class _Soak:
                     self._end_other(other)
                     other = self._start(drains=False)
                     until += self.life
+            self._look(steady.pid)
             _stop(other)
             _stop(steady, limit=300)
-        return [*problems_of(self.samples), *self._left(), *self._troubles()]
+        return [*problems_of(self.samples, self.names), *self._left(), *self._troubles()]
 
     def _end_other(self, other: subprocess.Popen[bytes]) -> None:
         self.restarts += 1
@@ -266,13 +270,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=float, default=20.0, help="seconds (default 20)")
     parser.add_argument("--life", type=float, default=7.0, help="seconds (default 7)")
     parser.add_argument("--every", type=float, default=1.0, help="seconds (default 1)")
+    parser.add_argument(
+        "--leaks-only", action="store_true", help="judge no sizes: the run is too short for that"
+    )
     parser.add_argument("--json", type=Path, default=Path("data/soak.json"))
     parser.add_argument("--svg", type=Path)
     parser.add_argument("--folder", type=Path, default=Path("data"))
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        soak = _Soak(Path(folder), options.jobs, options.keep, options.life, options.every)
+        names = ["descriptors", "threads"] if options.leaks_only else list(_LEVELS)
+        soak = _Soak(Path(folder), options.jobs, options.keep, options.life, options.every, names)
         problems = soak.run()
     facts = _report(soak, problems, options)
     print(f"{facts['jobs']:,} jobs in {facts['seconds']:,.0f} s, {soak.restarts} restarts")

@@ -57,6 +57,13 @@ class KnownTasks:
         """Return the kind of a known task."""
         return self._kinds[name]
 
+    def kind_of(self, name: str) -> bool | None:
+        """Return the kind of a task that was perhaps not met yet; None where it is not known."""
+        try:
+            return self._find(name).is_async
+        except (UnknownTaskError, ConfigurationError):
+            return None
+
     async def learn(self, rows: Iterable[tuple[int, str]]) -> bool:
         """Sort names that are new here; return whether one of them is known.
 

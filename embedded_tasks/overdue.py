@@ -44,9 +44,10 @@ async def overdue_problems(
     if worker.is_stopping:
         return found
     for is_async, kind in ((True, "async"), (False, "sync")):
-        numbers = tasks.numbers(is_async)
-        job = await store.read.overdue(numbers, now - OVERDUE) if numbers else None
-        if job is None or is_paused(job.queue):
+        # A task that nobody has looked at yet may be of either kind.
+        others = [*tasks.unknown, *tasks.numbers(not is_async)]
+        job = await store.read.overdue(others, now - OVERDUE)
+        if job is None or is_paused(job.queue) or tasks.kind_of(job.task) is not is_async:
             continue
         late = f"{now - job.due_at:.0f} s"
         waits = f"job {job.id} ({job.task}, queue {job.queue}), which was due {late} ago"

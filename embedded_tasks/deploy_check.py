@@ -90,16 +90,16 @@ class Checking:
         self._catalogue = catalogue
         self._codec = codec
         self._file = file
-        self.prepare: Callable[[], None] | None = None
-        """Makes the packages of an app known, which its start does otherwise."""
+        self.prepare: list[Callable[[], None]] = []
+        """Make the packages of an app known, which its start does otherwise."""
 
     def run(self, file: str | os.PathLike[str] | None) -> CheckReport:
         """Look at a file, or the runner's own."""
         path = self._file() if file is None else os.fspath(file)
         if path is None:
             return CheckReport(None, 0, ())
-        if self.prepare is not None:
-            self.prepare()
+        for prepare in self.prepare:
+            prepare()
         tally = _Tally()
 
         def see(jobs: Iterator[WaitingJob]) -> None:

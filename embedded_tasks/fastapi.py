@@ -141,7 +141,7 @@ class _Installation:
         # A handler of the app's own stays.
         self._app.exception_handlers.setdefault(QueueFullError, answer_queue_full)
         self._compose_lifespan()
-        self._runner.checking.prepare = lambda: self._know_packages(self._app)
+        self._runner.checking.prepare.append(lambda: self._know_packages(self._app))
         if self._background_tasks:
             self._reach_routes()
             self._wrap_app()

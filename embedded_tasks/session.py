@@ -295,8 +295,7 @@ class Session:
         """Let attempts end within the grace, and give back what has not started."""
         self.signals.remove()
         self.worker.drain()
-        if self._works:
-            # First what a claim that is under way brings.
+        if self._works:  # first what a claim that is under way brings
             await self.supervisor.ended("worker")
         await self.worker.stop(self.parts.settings.shutdown_grace)
         await self.chains.close()

@@ -211,7 +211,7 @@ def test_the_server_s_own_timeout_ends_what_is_open(place: Place) -> None:
 def test_one_server_after_another_leaves_no_gap(place: Place) -> None:
     """A rolling restart: the next one is ready before the one before is told to end."""
     options = {**OPTIONS, "concurrency": 4}
-    server = place.server(app=APP, **options)
+    before = server = place.server(app=APP, **options)
     server.ready()
     with Load(server).running() as load:
         for _ in range(2):

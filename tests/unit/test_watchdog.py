@@ -183,6 +183,18 @@ async def test_the_thread_sleeps_without_a_limit_when_nothing_runs_and_wakes_for
         assert waits == [None]
 
 
+async def test_a_thousand_jobs_in_a_row_wake_the_thread_no_more_than_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with watched(NEVER) as kennel:
+        kennel.begin()
+        roused: list[bool] = []
+        monkeypatch.setattr(kennel.dog, "_rouse", lambda: roused.append(True))
+        for _ in range(1_000):
+            kennel.dog.started()
+        assert roused == []
+
+
 async def test_a_loop_that_goes_round_is_not_told_of() -> None:
     async with watched(NEVER) as kennel:
         kennel.dog._is_at_rest = lambda: False  # type: ignore[method-assign]

@@ -69,7 +69,7 @@ async def broken(cut: Cut, folder: Path, mode: str = "WAL") -> list[str]:
     path = restore(folder, cut.contents)
     try:
         return await judge(path, Told.of(cut.said), mode)
-    except StoreError as error:
+    except (StoreError, sqlite3.Error) as error:
         return [repr(error)]
 
 
@@ -94,7 +94,7 @@ async def first_broken(recording: Recording, folder: Path) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize(("mode", "moments"), [("WAL", 1.0), ("DELETE", 0.08)])
+@pytest.mark.parametrize(("mode", "moments"), [("WAL", 0.6), ("DELETE", 0.08)])
 async def test_no_disk_that_a_power_cut_leaves_lacks_an_acknowledged_job(
     recorder: Recorder, tmp_path: Path, mode: str, moments: float
 ) -> None:

@@ -10,7 +10,6 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -32,8 +31,9 @@ from embedded_tasks.job import (
 from embedded_tasks.processes import ProcessFile, WritersLock, check_folder, processes_folder
 from embedded_tasks.recovery import Recoverer
 from embedded_tasks.settling import Times, settlement
-from embedded_tasks.store import Claim, Store, StoreSettings, checkpoint, opening
+from embedded_tasks.store import Claim, Store, StoreSettings, checkpoint
 from embedded_tasks.store.writer import Operation
+from tests.crash.old_release import make_old_file
 from tests.crash.points.jobs import CLAIMED, OTHER, say
 from tests.crash.points.operating import Operating
 
@@ -155,31 +155,13 @@ class Script:
     async def open(self) -> None:
         """Bring an old release's file up to date, and appear in it."""
         self.file = ProcessFile.create(self.folder, self.me)
-        self.make_old_file()
+        make_old_file(self.path, CLAIMED, "old-f", self.now)
+        say("accepted", "old-f")
         settings = StoreSettings(
             str(self.path), synchronous="OFF", keep_expired=1.0, keep_cancelled=1.0
         )
         self.store = await Store.open(settings, Turn(self.lock, self.boundary))
         await self.store.add_process(self.me, 1, self.now, runs_jobs=True)
-
-    def make_old_file(self) -> None:
-        """What the first release has left: its schema, and a job that waits."""
-        newest = opening.MIGRATIONS
-        opening.MIGRATIONS = {1: newest[1]}
-        opening.create_file(str(self.path))
-        with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
-            opening.prepare(connection, str(self.path), {"journal_mode": "WAL"})
-            connection.execute("INSERT INTO tasks (name) VALUES (?)", [CLAIMED])
-            connection.execute(
-                """
-                INSERT INTO jobs (
-                    id, task, state, queue, priority, due_at, created_at, attempt, on_crash, args
-                ) VALUES (?, 1, 'queued', 'default', -5, ?, ?, 0, 'fail', '[1,["old-f"],{}]')
-                """,
-                [str(uuid4()), self.now, self.now],
-            )
-            say("accepted", "old-f")
-        opening.MIGRATIONS = newest
 
     async def enqueue(self) -> None:
         await self.put(self.job("plain"))

@@ -107,7 +107,8 @@ def _choices(
     sizes = {unit: units[unit] for unit in names if unit[0] == "size"}
     for unit in some:
         yield f"only {unit}", _picking(sizes | {unit: units[unit]}, 0)
-    yield "the last block", _picking(sizes | {blocks[-1]: units[blocks[-1]]}, 0)
+    if blocks:
+        yield "the last block", _picking(sizes | {blocks[-1]: units[blocks[-1]]}, 0)
     for role in sorted({disk.role(unit) for unit in units}):
         mine = {unit: last for unit, last in units.items() if disk.role(unit) == role}
         yield f"only tasks.db{role}", _picking(mine, 0)

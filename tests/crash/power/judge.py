@@ -10,6 +10,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -86,6 +87,7 @@ def restore(folder: Path, contents: Mapping[str, bytes]) -> Path:
 
 async def judge(path: Path, told: Told, journal_mode: str) -> list[str]:
     """Open the file as a start does; return what is wrong with it."""
+    wrong_copy = _check_copy(path)
     # No power cut follows, so nothing needs to be synced.
     settings = StoreSettings(str(path), synchronous="OFF", journal_mode=journal_mode)
     store = await Store.open(settings, _NoLock())
@@ -93,7 +95,26 @@ async def judge(path: Path, told: Told, journal_mode: str) -> list[str]:
         rows, wrong = await store._connection.run(_read)
     finally:
         await store.close()
-    return wrong + told.broken(rows)
+    return wrong_copy + wrong + told.broken(rows)
+
+
+def _check_copy(path: Path) -> list[str]:
+    """Where the file is beyond the old release, its copy from before is there and whole."""
+    if not path.exists() or _ask(path, "PRAGMA user_version") in ([0], [1]):
+        return []
+    copy = Path(f"{path}.before-schema-2")
+    if not copy.exists():
+        return ["there is no copy from before the migration"]
+    if _ask(copy, "PRAGMA integrity_check") != ["ok"]:
+        return ["the copy from before the migration is damaged"]
+    has_jobs = _ask(copy, "SELECT count(*) FROM sqlite_schema WHERE name = 'jobs'") == [1]
+    has_job = has_jobs and _ask(copy, "SELECT count(*) FROM jobs") == [1]
+    return [] if has_job else ["the copy from before the migration has not the job"]
+
+
+def _ask(path: Path, sql: str) -> list[object]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [row[0] for row in connection.execute(sql)]
 
 
 def _read(connection: sqlite3.Connection) -> tuple[dict[str, Found], list[str]]:

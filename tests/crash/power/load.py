@@ -11,10 +11,12 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -32,6 +34,7 @@ from embedded_tasks import (
     task,
 )
 from embedded_tasks.store import checkpoint
+from tests.crash.old_release import make_old_file
 from tests.crash.power.recording import ACKNOWLEDGEMENTS
 
 __all__ = ["fail", "main", "say", "snooze", "twice", "wait", "work"]
@@ -177,6 +180,12 @@ def _make_runner() -> TaskRunner:
     return TaskRunner(path, modules=["tests"], retention=keep, concurrency=4, **options)
 
 
+async def _life_of_an_old_release() -> None:
+    path = Path(os.environ["POWER_FOLDER"], "tasks.db")
+    make_old_file(path, f"{__name__}:work", "old", time.time())
+    say("accepted", "old")
+
+
 async def _first_life(rounds: int) -> None:
     runner = _make_runner()
     async with runner.open(run_jobs=True):
@@ -213,11 +222,12 @@ def _in_child(life: Callable[[], Coroutine[Any, Any, None]], signal_number: int)
 
 
 def main() -> None:
-    """Live three times: killed, closed, closed."""
+    """Live four times: as an old release, killed, closed, closed."""
     rounds = int(os.environ["POWER_SIZE"])
     # Often, and with a WAL that is cut now and then.
     checkpoint.Checkpointer.__init__.__defaults__ = (11,)
     checkpoint._LARGE_WAL = 250_000
+    _in_child(_life_of_an_old_release, 0)
     _in_child(partial(_first_life, rounds), signal.SIGKILL)
     os.environ["POWER_SECOND"] = "1"
     _in_child(partial(_second_life, rounds, "b"), 0)

@@ -12,6 +12,7 @@ from typing import Final
 
 from embedded_tasks.job import (
     Cancelled,
+    Crashed,
     Expired,
     Failed,
     Held,
@@ -38,6 +39,7 @@ _NUMBERS: Final[Mapping[type[Outcome], int]] = {
     Expired: 5,
     Interrupted: 6,
     Held: 7,
+    Crashed: 8,
 }
 _LAST_CLASS: Final = 70
 

@@ -218,7 +218,7 @@ class _Worker:
 def _error(error: BaseException, *, gives_up: bool) -> Message:
     record = describe(error)
     return {
-        "error": [record.type, record.message, record.traceback],
+        "error": [record.type, record.message, record.traceback, record.place],
         "gives_up": gives_up,
         "again": isinstance(error, Retry),
         "after": error.after if isinstance(error, Retry) else None,

@@ -142,8 +142,8 @@ def _check_length(connection: sqlite3.Connection, path: str) -> None:
     size = os.stat(path).st_size
     if size < pages * page_size:
         raise StoreFormatError(
-            f"{path} is damaged: it was cut to {size:,} of {pages * page_size:,} bytes. It was left "
-            "as it is: restore a backup or use `.recover`."
+            f"{path} is damaged: it was cut to {size:,} of {pages * page_size:,} bytes. It was "
+            "left as it is: restore a backup or use `.recover`."
         )
 
 

@@ -28,6 +28,10 @@ __all__ = [
 ]
 
 
+_PUT_BACK = 60.0
+"""Seconds by which a clock must go back to be noticed; corrections by less are let be."""
+
+
 def insert_row(job: NewJob) -> list[Any]:
     """Return a new job as the statement `insert` reads it."""
     if job.start_by is None or (job.finish_by is not None and job.finish_by < job.start_by):
@@ -121,6 +125,7 @@ class Jobs:
         self._keep_expired = keep_expired
         self._keep_cancelled = keep_cancelled
         self._stored_tasks: set[str] = set()
+        self._latest: float | None = None
 
     def forget(self) -> None:
         """Forget which task names are stored: a transaction that stored some was rolled back."""
@@ -183,6 +188,7 @@ class Jobs:
     def claim(self, connection: sqlite3.Connection, rows: list[Claim]) -> ClaimResult:
         """Expire what is too late, take what is due, and say when to ask again."""
         (claim,) = rows
+        self._follow_clock(connection, claim.now)
         expired = self.expire(connection, [claim.now])
         new_tasks = connection.execute(QUERIES["task_names"], {"after": claim.seen}).fetchall()
         jobs: list[sqlite3.Row] = []
@@ -209,6 +215,16 @@ class Jobs:
             [(row[0], row[1]) for row in new_tasks],
             expired,
         )
+
+    def _follow_clock(self, connection: sqlite3.Connection, now: float) -> None:
+        """When the clock was put back, also while nobody was there, nothing stalls for it."""
+        if self._latest is None:
+            newest = connection.execute(QUERIES["newest"]).fetchone()
+            self._latest = newest[0] if newest else now
+        if now < self._latest - _PUT_BACK:
+            connection.execute(QUERIES["due_again"], {"now": now})
+            self._latest = now
+        self._latest = max(self._latest, now)
 
     def expire(self, connection: sqlite3.Connection, rows: list[float]) -> list[str]:
         """End the waiting jobs whose time has passed; the row is the wall clock."""

@@ -99,6 +99,20 @@ SELECT min((
 ))
 FROM level WHERE level.priority IS NOT NULL;
 
+-- name: newest
+-- When the newest job was stored.
+SELECT created_at FROM jobs ORDER BY seq DESC LIMIT 1;
+
+-- name: due_again
+-- The clock was put back: what was due at once is due now, and a pause before a
+-- retry or after a snooze is as long as it was; what has a date of its own waits for that.
+UPDATE jobs
+SET due_at = iif(attempt = 0, :now, :now + (due_at - started_at))
+WHERE state = 'queued' AND owner IS NULL AND due_at > :now AND (
+    (attempt = 0 AND created_at > :now AND due_at <= created_at)
+    OR (attempt > 0 AND started_at > :now AND due_at > started_at)
+);
+
 -- name: next_expiry
 -- The time at which the next waiting job expires. Reserved ones do not, so they are not waited for:
 -- their time may be past, and whoever asked would ask again at once.

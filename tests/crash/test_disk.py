@@ -210,7 +210,7 @@ def test_a_process_that_may_open_no_more_files_loses_nothing_and_goes_on(place: 
     with closing(http.client.HTTPConnection("127.0.0.1", site.port, timeout=LIMIT)) as client:
         client.request("GET", "/ready")
         client.getresponse().read()
-        opened = len(os.listdir(f"/proc/{site.pid}/fd"))
+        opened = len(list(Path(f"/proc/{site.pid}/fd").iterdir()))
         old = resource.prlimit(site.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(site.pid, resource.RLIMIT_NOFILE, (opened, old[1]))
         for number in range(20):
@@ -229,3 +229,51 @@ def test_a_process_that_may_open_no_more_files_loses_nothing_and_goes_on(place: 
     site.lost_nothing(place)
     site.kill()
     assert place.is_sound()
+
+
+def test_a_clock_that_is_put_back_stalls_nothing_that_was_due(place: Place, faults: Faults) -> None:
+    site = serve(place, preload=faults.preload, concurrency=1)
+    faults.set(clock=86_400)
+    for number in range(4):
+        assert site.ask("POST", f"/long/back{number}", seconds=0.3).status == 202
+        site.accepted.append(f"back{number}")
+    place.wait_for("started", ["back0"])
+    faults.set()
+    # Those that wait are dated tomorrow; by what the clock says now they would wait for a day.
+    site.lost_nothing(place)
+    assert site.post("after").status == 202
+    site.lost_nothing(place)
+    assert site.problems() == []
+
+
+def test_a_clock_that_is_put_back_while_nobody_is_there_stalls_nothing(
+    place: Place, faults: Faults
+) -> None:
+    faults.set(clock=86_400)
+    site = serve(place, preload=faults.preload, concurrency=0)
+    for number in range(3):
+        assert site.post(f"back{number}").status == 202
+    site.kill()
+    faults.set()
+    again = serve(place, preload=faults.preload)
+    site.lost_nothing(place)
+    assert again.problems() == []
+
+
+def test_a_clock_that_jumps_forward_ends_nothing_early_and_removes_only_what_has_had_its_time(
+    place: Place, faults: Faults
+) -> None:
+    site = serve(place, preload=faults.preload)
+    assert site.post("before").status == 202
+    assert site.ask("POST", "/long/during", seconds=1.5, timeout=60).status == 202
+    later = site.ask("POST", "/later/dated", delay=3 * 86_400).body
+    place.wait_for("started", ["during"])
+    faults.set(clock=86_400 // 2)
+    assert site.post("after").status == 202
+    site.accepted += ["during"]
+    site.lost_nothing(place)
+    # Half a day of the day that succeeded jobs are kept; and the date is three days away.
+    wait_until(lambda: place.states() == {"succeeded": 3, "queued": 1})
+    assert site.ask("GET", f"/job/{later}").body["state"] == "queued"
+    assert place.keys("cancelled") == {}
+    assert site.problems() == []

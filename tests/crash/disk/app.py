@@ -53,8 +53,10 @@ async def add(
 
 
 @app.post("/long/{key}", status_code=202)
-async def add_long(key: str, background_tasks: BackgroundTasks, seconds: float) -> None:
-    background_tasks.add_task(work, key, seconds)
+async def add_long(
+    key: str, background_tasks: BackgroundTasks, seconds: float, timeout: float = 60.0
+) -> None:
+    background_tasks.options(timeout=timeout).add_task(work, key, seconds)
 
 
 @app.post("/later/{key}", status_code=202)

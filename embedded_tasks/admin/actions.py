@@ -140,4 +140,4 @@ class _Endpoints:
     async def _after(self, job_id: str, response: Response) -> JobLine:
         # Relative to this address: right behind every proxy, prefix and mount.
         response.headers["Location"] = f"../{job_id}"
-        return self._desk.shown.line(await self._desk.runner.reports.job(job_id))
+        return await self._desk.line(await self._desk.runner.reports.job(job_id))

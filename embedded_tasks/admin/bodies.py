@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json, to_json
 from starlette.requests import Request
 
 __all__ = ["BODY_STATUSES", "described", "form_fields", "json_body"]
@@ -44,9 +45,13 @@ def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
         _expect(request, _JSON)
         data = await _content(request)
         try:
-            # From bytes: also what Python's json would let through, such as lone surrogates and
-            # numbers beyond any size, is refused here.
-            return model.model_validate_json(data)
+            # This parser refuses what Python's lets through, such as lone surrogates and NaN.
+            given = to_json(_whole_numbers(from_json(data, allow_inf_nan=False)))
+        except ValueError as error:
+            raise RequestValidationError([_odd(f"This is no JSON: {error}")]) from None
+        try:
+            # Strict: false is no 0, and "1" no 1; dates and the like are texts in JSON.
+            return model.model_validate_json(given, strict=True)
         except ValidationError as error:
             errors = error.errors(include_url=False, include_input=False, include_context=False)
             raise RequestValidationError(
@@ -78,6 +83,21 @@ def described(model: type[BaseModel], *, examples: dict[str, Any] | None = None)
     if examples:
         content["examples"] = {name: {"value": value} for name, value in examples.items()}
     return {"requestBody": {"required": True, "content": {_JSON: content}}}
+
+
+def _whole_numbers(value: Any) -> Any:
+    """Return JSON with 5.0 as 5: it is an integer in JSON schema, and as good as one in JSON."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_whole_numbers(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _whole_numbers(each) for name, each in value.items()}
+    return value
+
+
+def _odd(what: str) -> dict[str, Any]:
+    return {"type": "value_error", "loc": (_BODY,), "msg": what}
 
 
 def _whole(schema: Any, definitions: dict[str, Any]) -> Any:

@@ -34,15 +34,26 @@ class BulkChosen(BaseModel):
     )
 
     filter: Annotated[
-        JobSelection | None, Field(description="All that match; an empty one means all jobs.")
-    ] = None
-    ids: Annotated[list[UUID] | None, Field(min_length=1, max_length=_MOST)] = None
+        JobSelection,
+        Field(
+            description="All that match; an empty one means all jobs.",
+            default_factory=JobSelection,
+        ),
+    ]
+    ids: Annotated[list[UUID], Field(min_length=1, max_length=_MOST, default_factory=list)]
     dry_run: Annotated[bool, Field(description="Only count.")] = False
     cap: Annotated[int, Field(description="How many jobs at most.", ge=1, le=_MOST)] = BULK_CAP
 
+    @property
+    def by_ids(self) -> bool:
+        """Whether the jobs are given by their ids."""
+        return "ids" in self.model_fields_set
+
     @model_validator(mode="after")
     def _one_of_both(self) -> BulkChosen:
-        if (self.filter is None) is (self.ids is None):
+        if not self.by_ids and "filter" not in self.model_fields_set:
+            raise ValueError("Give either filter or ids.")
+        if self.by_ids and "filter" in self.model_fields_set:
             raise ValueError("Give either filter or ids.")
         return self
 
@@ -133,8 +144,8 @@ class _Endpoints:
 
     async def _do(self, action: Action, body: BulkChosen, request: Request) -> BulkOutcome:
         chosen = (
-            [str(each) for each in body.ids or ()]
-            if body.filter is None
+            [str(each) for each in body.ids]
+            if body.by_ids
             else await chosen_of(self._desk, body.filter, body.cap)
         )
         done = await self._desk.runner.control.bulk(

@@ -7,6 +7,7 @@ and the dashboard, is given the desk.
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -18,10 +19,12 @@ from starlette.responses import Response
 from embedded_tasks.admin.access import Access, Role
 from embedded_tasks.admin.feed import Pace
 from embedded_tasks.admin.masking import Masking
+from embedded_tasks.admin.models import JobLine
 from embedded_tasks.admin.problems import documented
 from embedded_tasks.admin.route import StatusRoute
 from embedded_tasks.admin.shown import Shown
-from embedded_tasks.errors import ConfigurationError, NotStartedError
+from embedded_tasks.errors import ConfigurationError, JobNotFoundError, NotStartedError
+from embedded_tasks.job import JobRecord
 from embedded_tasks.routes import module_of
 from embedded_tasks.runner import Runner
 
@@ -31,6 +34,7 @@ Who = Callable[[Request], str | None]
 """Says who asks, for the audit trail; called when the dependencies have let a request through."""
 
 _LONGEST_WHO: Final = 200
+_MOST_KEPT: Final = 1_000
 _PACE: Final = Pace()
 _ALWAYS: Final = (401, 403, 503)
 
@@ -102,6 +106,8 @@ class Desk:
         self._own = runner
         self._who = who
         self._methods_at: dict[str, str] = {}
+        self._words: dict[str, str] = {}
+        self._maskings: OrderedDict[str, Masking] = OrderedDict()
         self._routes_at: dict[str, list[tuple[str, str]]] = {}
         self.name: str = name
         self.access: Access = access
@@ -110,7 +116,11 @@ class Desk:
         self.route_class: type[StatusRoute] = type(
             "StatusRoute",
             (StatusRoute,),
-            {"allowed_origins": frozenset(allowed_origins), "methods_at": self._methods_at},
+            {
+                "allowed_origins": frozenset(allowed_origins),
+                "methods_at": self._methods_at,
+                "words": self._words,
+            },
         )
 
     @property
@@ -131,6 +141,33 @@ class Desk:
             return None
         text = str(found).encode("utf-8", "backslashreplace").decode("utf-8")
         return re.sub(r"[\x00-\x1f\x7f]", " ", text)[:_LONGEST_WHO]
+
+    async def masking_for(self, job_id: str | None) -> Masking:
+        """Return what hides the secrets among a job's arguments, wherever they are said.
+
+        An error may repeat what its function was given. Arguments never change, so what was found
+        in them is kept for a while.
+
+        Args:
+            job_id: The job; None for what belongs to none.
+        """
+        if job_id is None:
+            return self.shown.masking
+        found = self._maskings.get(job_id)
+        if found is None:
+            try:
+                found = self.shown.masking_for(await self.runner.reports.job(job_id))
+            except JobNotFoundError:
+                return self.shown.masking
+            self._maskings[job_id] = found
+            while len(self._maskings) > _MOST_KEPT:
+                self._maskings.popitem(last=False)
+        return found
+
+    async def line(self, record: JobRecord) -> JobLine:
+        """Return a job for a list, without the secrets among its arguments."""
+        says = record.reason or (record.progress and record.progress.message)
+        return self.shown.line(record, await self.masking_for(record.id if says else None))
 
     def task_name(self, function: Callable[..., Any]) -> str:
         """Return the name by which the jobs of a function are stored.
@@ -181,3 +218,4 @@ class Desk:
         at.append((each.method, name))
         allowed = ", ".join(sorted(method for method, _ in at))
         self._methods_at.update({other: allowed for _, other in at})
+        self._words[path.rpartition("/")[2]] = allowed

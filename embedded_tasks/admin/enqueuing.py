@@ -106,7 +106,7 @@ class _Endpoints:
         except (ArgumentsError, NotDurableError) as error:
             raise HTTPException(422, str(error)) from None
         response.headers["Location"] = f"jobs/{job.id}"
-        return self._desk.shown.line(await self._desk.runner.reports.job(job.id))
+        return await self._desk.line(await self._desk.runner.reports.job(job.id))
 
 
 def _request_model(name: str, function: Callable[..., Any]) -> type[_Request]:

@@ -116,7 +116,7 @@ async def exported(desk: Desk, query: ExportQuery) -> AsyncIterator[str]:
             raise ExportCutError
         wanted = filter_of(query, min(left, _PAGE), before)
         page = await desk.runner.reports.jobs(wanted, shows=desk.shown.arguments_text)
-        yield header + write(desk.shown.line(record) for record in page.jobs)
+        yield header + write([await desk.line(record) for record in page.jobs])
         header = ""
         left -= len(page.jobs)
         before = page.next

@@ -79,7 +79,7 @@ async def written(
     source: AsyncIterator[FeedEvent],
     stopping: asyncio.Event,
     pace: Pace,
-    masking: Masking,
+    masking_for: Callable[[str | None], Awaitable[Masking]],
 ) -> AsyncIterator[bytes]:
     """Yield a whole stream of events as bytes.
 
@@ -88,7 +88,7 @@ async def written(
         source: The events.
         stopping: Set when the process is told to end.
         pace: How long to wait and to live.
-        masking: Hides secrets.
+        masking_for: Returns what hides the secrets of a job.
     """
     yield retry()
     yield frame("open", {}, last)
@@ -96,6 +96,8 @@ async def written(
         if event is None:
             yield KEEP_ALIVE
         else:
+            says = any(isinstance(each, str) for each in event.details.values())
+            masking = await masking_for(event.job_id if says else None)
             yield frame(event.kind.value, data_of(event, masking), event.id)
 
 

@@ -6,12 +6,13 @@ them. Used by the endpoints.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Header, Path
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from embedded_tasks.admin.cursors import CURSOR
 from embedded_tasks.job import ShownState
@@ -34,6 +35,8 @@ __all__ = [
 _LONGEST_TEXT = 500
 _LONGEST_LABEL = 200
 _LONGEST_PAGE = 200
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:")
+_MOMENT: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 _LARGEST_INT = 2**63 - 1
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
@@ -72,6 +75,21 @@ LastEventId = Annotated[
 ]
 
 
+def _written_out(value: object) -> object:
+    """Return the moment of a text; not of a number, which might be seconds or milliseconds."""
+    if not isinstance(value, str):
+        return value
+    try:
+        if _DATE_TIME.match(value) is None:
+            raise ValueError
+        return _MOMENT.validate_python(value)
+    except ValueError:
+        raise ValueError("Write date, time and zone, such as 2030-01-31T12:00:00Z.") from None
+
+
+_Time = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+
+
 class JobSelection(BaseModel):
     """Which jobs are meant; all that is given must hold."""
 
@@ -94,14 +112,10 @@ class JobSelection(BaseModel):
         _Text | None, Field(description="A text in the reason, or in an attempt's error.")
     ] = None
     text: Annotated[_Text | None, Field(description="A text in arguments or errors.")] = None
-    created_after: Annotated[AwareDatetime | None, Field(description="Created then or later.")] = (
-        None
-    )
-    created_before: Annotated[AwareDatetime | None, Field(description="Created earlier.")] = None
-    finished_after: Annotated[
-        AwareDatetime | None, Field(description="Finished then or later.")
-    ] = None
-    finished_before: Annotated[AwareDatetime | None, Field(description="Finished earlier.")] = None
+    created_after: Annotated[_Time | None, Field(description="Created then or later.")] = None
+    created_before: Annotated[_Time | None, Field(description="Created earlier.")] = None
+    finished_after: Annotated[_Time | None, Field(description="Finished then or later.")] = None
+    finished_before: Annotated[_Time | None, Field(description="Finished earlier.")] = None
 
 
 class JobQuery(JobSelection):

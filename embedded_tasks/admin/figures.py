@@ -216,13 +216,13 @@ def group_of(group: ErrorGroup, masking: Masking) -> JobErrorGroup:
     )
 
 
-def stats_of(overview: Overview, masking: Masking) -> JobStats:
+def stats_of(overview: Overview, errors: list[JobErrorGroup]) -> JobStats:
     """Return what one look should tell."""
     return JobStats(
         states={state: total_of(count) for state, count in overview.states.items()},
         needs_you=total_of(overview.needs_you),
         queues=[queue_of(queue) for queue in overview.queues],
-        errors=[group_of(group, masking) for group in overview.errors],
+        errors=errors,
     )
 
 

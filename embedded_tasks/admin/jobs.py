@@ -111,7 +111,7 @@ class _Endpoints:
             link = urlencode([*others, ("cursor", following)])
             response.headers["Link"] = f'<?{link}>; rel="next"'
         return JobLines(
-            items=[self._desk.shown.line(record) for record in page.jobs],
+            items=[await self._desk.line(record) for record in page.jobs],
             next_cursor=following,
             stopped=page.stopped,
             read_back_to=moment(page.read_back_to),

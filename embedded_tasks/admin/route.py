@@ -29,6 +29,8 @@ class StatusRoute(APIRoute):
     """Origins of other front ends whose pages may change things."""
     methods_at: ClassVar[Mapping[str, str]] = {}
     """The methods of a path, by the name of each route that has it."""
+    words: ClassVar[Mapping[str, str]] = {}
+    """The methods of routes by their last word, such as "bulk", where others have an id."""
     security_headers: ClassVar[Mapping[str, str]] = {
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
@@ -45,10 +47,8 @@ class StatusRoute(APIRoute):
                     headers.setdefault(name, value)
             await send(message)
 
-        methods = self.methods or set()
-        if scope["method"] not in methods:
-            # The app may have more routes at this path, with other methods.
-            allowed = self.methods_at.get(self.name) or ", ".join(sorted(methods))
+        allowed = self._allowed_instead(scope)
+        if allowed is not None:
             refused = problem(
                 405, "method_not_allowed", f"Use {allowed}.", headers={"Allow": allowed}
             )
@@ -64,3 +64,13 @@ class StatusRoute(APIRoute):
         handlers, _ = scope.get(_HANDLERS, ({}, {}))
         inner = {**scope, _HANDLERS: ({**handlers, **HANDLERS}, {})}
         await super().handle(inner, receive, send_guarded)
+
+    def _allowed_instead(self, scope: Scope) -> str | None:
+        """Return the methods of this path, where this is none of them."""
+        methods = self.methods or set()
+        if scope["method"] not in methods:
+            # There may be more routes at this path, with other methods.
+            return self.methods_at.get(self.name) or ", ".join(sorted(methods))
+        word = scope["path"].rpartition("/")[2]
+        # "bulk" is no id, but the word of another route, which has another method.
+        return self.words.get(word) if self.path.endswith("{job_id}") else None

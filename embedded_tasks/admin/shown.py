@@ -47,9 +47,9 @@ class Shown:
         self.masking: Masking = masking
         self._parameters_of = parameters_of
 
-    def line(self, record: JobRecord) -> JobLine:
+    def line(self, record: JobRecord, masking: Masking) -> JobLine:
         """Return a job for a list."""
-        return JobLine(**self._line(record, self.masking))
+        return JobLine(**self._line(record, masking))
 
     def details(self, record: JobRecord) -> JobDetails:
         """Return all of a job."""

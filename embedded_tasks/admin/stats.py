@@ -6,6 +6,7 @@ What lives here: what is read for overviews and charts. What does not: single jo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import Query
@@ -16,6 +17,7 @@ from embedded_tasks.admin.desk import Desk, Endpoint
 from embedded_tasks.admin.fields import PRINTABLE, AuditQuery
 from embedded_tasks.admin.figures import (
     JobAudit,
+    JobErrorGroup,
     JobErrorGroups,
     JobSeries,
     JobStats,
@@ -24,6 +26,7 @@ from embedded_tasks.admin.figures import (
     series_of,
     stats_of,
 )
+from embedded_tasks.reported import ErrorGroup
 
 __all__ = ["ErrorQuery", "MetricName", "SeriesQuery", "endpoints"]
 
@@ -82,7 +85,7 @@ class _Endpoints:
     async def get_stats(self) -> JobStats:
         """Tell how many jobs are in each state, how the queues are, and what failed last."""
         overview = await self._desk.runner.reports.overview()
-        return stats_of(overview, self._desk.shown.masking)
+        return stats_of(overview, await self._groups(overview.errors))
 
     async def get_series(self, query: Annotated[SeriesQuery, Query()]) -> JobSeries:
         """Tell a metric over time; the series survives a restart.
@@ -100,8 +103,11 @@ class _Endpoints:
         """List kinds of failures: the same error class, raised at the same place."""
         reports = self._desk.runner.reports
         groups = await reports.error_groups(limit=query.limit, task=query.task)
-        masking = self._desk.shown.masking
-        return JobErrorGroups(items=[group_of(group, masking) for group in groups])
+        return JobErrorGroups(items=await self._groups(groups))
+
+    async def _groups(self, groups: Sequence[ErrorGroup]) -> list[JobErrorGroup]:
+        # The message is that of the job that failed so last.
+        return [group_of(group, await self._desk.masking_for(group.sample)) for group in groups]
 
     async def list_audit(self, query: Annotated[AuditQuery, Query()]) -> JobAudit:
         """List what operators did, newest first."""

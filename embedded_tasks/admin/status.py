@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict, Unpack
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from embedded_tasks.admin.access import Access, Role
 from embedded_tasks.admin.desk import Desk, Endpoint
+from embedded_tasks.admin.feed import Pace
 from embedded_tasks.admin.fields import JobId, LastEventId
+from embedded_tasks.admin.masking import Masking
 from embedded_tasks.admin.models import JobProgress
 from embedded_tasks.admin.moments import Moment, known_moment, moment
 from embedded_tasks.admin.origins import origins_of
 from embedded_tasks.admin.shown import progress_of
-from embedded_tasks.admin.sse import EventStream
 from embedded_tasks.admin.streams import JOB_STREAM, JobStream
 from embedded_tasks.errors import ConfigurationError, JobNotFoundError, JobStateError
 from embedded_tasks.handle import CancelAnswer
@@ -28,7 +29,7 @@ from embedded_tasks.job import FINISHED, JobRecord, ShownState
 from embedded_tasks.reported import FeedKind
 from embedded_tasks.runner import Runner
 
-__all__ = ["OwnJob", "status_router"]
+__all__ = ["OwnJob", "StatusOptions", "status_router"]
 
 _LONGEST_WAIT = 30
 _CALLER = "embedded_tasks.caller"
@@ -58,15 +59,23 @@ class OwnJob(BaseModel):
     reason: Annotated[str | None, Field(description="Why it failed, where that is shown.")] = None
 
 
+class StatusOptions(TypedDict, total=False):
+    """What `status_router` takes beside the runner, the caller and a name."""
+
+    results: bool
+    reasons: bool
+    cancel: bool
+    secrets: Iterable[str]
+    allowed_origins: Iterable[str]
+    pace: Pace
+
+
 def status_router(
     runner: Runner,
     *,
     caller: Callable[..., Any],
     name: str = "jobs",
-    results: bool = True,
-    reasons: bool = False,
-    cancel: bool = True,
-    allowed_origins: Iterable[str] = (),
+    **options: Unpack[StatusOptions],
 ) -> APIRouter:
     """Return routes by which an app's users see and cancel the jobs that are theirs.
 
@@ -78,19 +87,25 @@ def status_router(
         caller: A dependency of yours that returns who asks, as text; it raises
             `HTTPException(401)` for strangers, and None is answered so too.
         name: Begins the operation ids and is their tag; `accepted(job, router=name)` finds it.
-        results: Show what a job returned, its secrets masked (default True).
-        reasons: Show why a job failed, which is the text of an exception (default False).
-        cancel: Let owners cancel their jobs (default True).
-        allowed_origins: Origins of other front ends whose pages may cancel.
+        options: `results` (default True): show what a job returned, its secrets masked. `reasons`
+            (default False): show why a job failed, which is the text of an exception. `cancel`
+            (default True): let owners cancel their jobs. `secrets`, `allowed_origins` and `pace`
+            are those of `router`.
 
     Raises:
-        ConfigurationError: `caller` is no function.
+        ConfigurationError: `caller` is no function, or an option is unknown.
 
     Example:
         ```python
         app.include_router(admin.status_router(runner, caller=user_id), prefix="/jobs")
         ```
     """
+    unknown = set(options) - set(StatusOptions.__annotations__)
+    if unknown:
+        raise ConfigurationError(
+            f"status_router has no option {', '.join(sorted(unknown))}; known are "
+            f"{', '.join(sorted(StatusOptions.__annotations__))}."
+        )
     if not callable(caller):
         raise ConfigurationError(
             f"status_router(caller={caller!r}): expected a dependency, a function that returns "
@@ -102,10 +117,21 @@ def status_router(
             raise HTTPException(401, "It is not known who asks.")
         request.scope[_CALLER] = str(who)
 
-    access = Access((Depends(remember),), () if cancel else None, None)
-    desk = Desk(runner, access, name=name, who=_caller, allowed_origins=origins_of(allowed_origins))
+    access = Access((Depends(remember),), () if options.get("cancel", True) else None, None)
+    desk = Desk(
+        runner,
+        access,
+        name=name,
+        who=_caller,
+        allowed_origins=origins_of(options.get("allowed_origins", ())),
+        masking=Masking(options.get("secrets", ())),
+        pace=options.get("pace", Pace()),
+    )
     router = desk.router()
-    desk.add(router, _endpoints(desk, results=results, reasons=reasons))
+    endpoints = _endpoints(
+        desk, results=options.get("results", True), reasons=options.get("reasons", False)
+    )
+    desk.add(router, endpoints)
     return router
 
 
@@ -137,7 +163,7 @@ def _endpoints(desk: Desk, *, results: bool, reasons: bool) -> list[Endpoint]:
             None,
             statuses=(404, 422),
             responses=JOB_STREAM,
-            answers=EventStream,
+            answers=Response,
         ),
         Endpoint(
             "POST",

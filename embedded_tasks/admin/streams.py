@@ -25,10 +25,24 @@ __all__ = ["JOB_STREAM", "JobStream", "endpoints"]
 
 _DONE_MARK = ".done"
 
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "Hand it back as `Last-Event-ID`."},
+        "event": {"type": "string"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"type": "object"},
+        },
+    },
+}
+
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events: `id`, `event` and `data`, which is JSON.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"itemSchema": _EVENT}},
     }
 }
 """What the OpenAPI document says of a stream."""
@@ -50,7 +64,7 @@ def endpoints(desk: Desk) -> list[Endpoint]:
             None,
             statuses=(422,),
             responses=STREAM,
-            answers=EventStream,
+            answers=Response,
         ),
         Endpoint(
             "GET",
@@ -59,7 +73,7 @@ def endpoints(desk: Desk) -> list[Endpoint]:
             None,
             statuses=(404, 422),
             responses=JOB_STREAM,
-            answers=EventStream,
+            answers=Response,
         ),
     ]
 
@@ -80,7 +94,7 @@ class _Endpoints:
         # With the id of now the client can come again, although nothing may have happened.
         last = last_event_id or await runner.reports.place()
         source = runner.reports.events(last)
-        frames = written(last, source, runner.stopping, self._desk.pace, self._desk.shown.masking)
+        frames = written(last, source, runner.stopping, self._desk.pace, self._desk.masking_for)
         return EventStream(frames)
 
     async def stream_job(self, job_id: JobId, last_event_id: LastEventId = None) -> Response:
@@ -93,8 +107,7 @@ class _Endpoints:
         masking = shown.masking_for(record)
 
         def data(found: JobRecord) -> dict[str, Any]:
-            line = shown.line(found).model_dump(mode="json")
-            return {**line, "reason": found.reason and masking.text(found.reason)}
+            return shown.line(found, masking).model_dump(mode="json")
 
         stream = JobStream(self._desk, record.id, data=data, tells=masking)
         return await stream.answer(record, last_event_id)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from embedded_tasks.errors import StoreError
 from embedded_tasks.overdue import overdue_problems
 from embedded_tasks.session import Session
+from embedded_tasks.store import Store
 
 __all__ = ["Health", "health_of"]
 
@@ -53,7 +54,6 @@ class Health:
 async def health_of(session: Session) -> Health:
     """Look at a session."""
     problems: list[str] = []
-    writer = session.store.writer
     try:
         await session.store.read.ping()
     except StoreError as error:
@@ -64,28 +64,14 @@ async def health_of(session: Session) -> Health:
         problems.append(
             "The process file was removed: siblings take this process for dead. Restart it."
         )
-    if session.running.lingering:
-        problems.append(
-            f"{session.running.lingering} functions ignore that they were stopped and still run. "
-            "Let them look at JobContext.stopping, or restart the app."
-        )
-    if session.running.slots_kept:
-        problems.append(
-            f"{session.running.slots_kept} of them keep their slots, as there are more than "
-            "max_stuck allows: fewer jobs run at once, until they end or the app is restarted."
-        )
+    problems += _of_attempts(session)
     for process, why in session.recovered.undecided.items():
         problems.append(f"It cannot be known whether process {process} lives: {why}")
     problems += [f"{name} failed: {why}" for name, why in session.supervisor.failures.items()]
     problems += await _waiting_in_vain(session)
     room = session.front_door.room
     problems += [refused] if room is not None and (refused := room.problem()) else []
-    can_store = (
-        can_read
-        and writer.last_error is None
-        and writer.refusal is None
-        and writer.stalled(_STALLED) is None
-    )
+    can_store = can_read and _can_write(session.store)
     return Health(
         ok=not problems,
         problems=problems,
@@ -100,6 +86,31 @@ async def health_of(session: Session) -> Health:
         ready=can_store and not session.signals.told.is_set(),
         past=session.supervisor.past,
     )
+
+
+def _can_write(store: Store) -> bool:
+    writer = store.writer
+    return (
+        writer.last_error is None
+        and writer.refusal is None
+        and writer.stalled(_STALLED) is None
+        and store.identity.problem() is None
+    )
+
+
+def _of_attempts(session: Session) -> list[str]:
+    problems: list[str] = []
+    if session.running.lingering:
+        problems.append(
+            f"{session.running.lingering} functions ignore that they were stopped and still run. "
+            "Let them look at JobContext.stopping, or restart the app."
+        )
+    if session.running.slots_kept:
+        problems.append(
+            f"{session.running.slots_kept} of them keep their slots, as there are more than "
+            "max_stuck allows: fewer jobs run at once, until they end or the app is restarted."
+        )
+    return problems
 
 
 async def _waiting_in_vain(session: Session) -> list[str]:

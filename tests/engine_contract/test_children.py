@@ -30,8 +30,10 @@ class Notes:
     def __init__(self) -> None:
         self.notes: list[tuple[Any, ...]] = []
 
-    def progress(self, *what: Any) -> None:
-        self.notes.append(what)
+    def progress(
+        self, job_id: str, attempt: int, done: float, total: float | None, message: str | None
+    ) -> None:
+        self.notes.append((job_id, attempt, done, total, message))
 
     def log(
         self, job_id: str, attempt: int, level: str, text: str, fields: Mapping[str, object]

@@ -274,7 +274,7 @@ class Scene:
         session = self.runner._session
         assert session is not None
         pause, question = threading.Event(), self._seen
-        while question is self._seen or not question.found:
+        while question is self._seen or question is None or not question.found:
             assert not pause.wait(SOON / 4)
             question = session.watchdog._question
         self._seen = question

@@ -19,7 +19,14 @@ import structlog
 
 from embedded_tasks.clock import Clock, Timer
 from embedded_tasks.config import Policy
-from embedded_tasks.context import RUNNING_JOB, JobCancelled, JobContext, NotesPort, Original
+from embedded_tasks.context import (
+    JOB_CONTEXT,
+    RUNNING_JOB,
+    JobCancelled,
+    JobContext,
+    NotesPort,
+    Original,
+)
 from embedded_tasks.engine import (
     ChildCall,
     ChildDied,
@@ -234,6 +241,7 @@ class Attempt:
     def _bind_log_context(self) -> None:
         job = self.job
         RUNNING_JOB.set(job)
+        JOB_CONTEXT.set(self._context)
         structlog.contextvars.bind_contextvars(**self._log_values())
 
     def _log_values(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from embedded_tasks.job import ClaimedJob
 
-__all__ = ["RUNNING_JOB", "JobCancelled", "JobContext", "NotesPort", "Original"]
+__all__ = ["JOB_CONTEXT", "RUNNING_JOB", "JobCancelled", "JobContext", "NotesPort", "Original"]
 
 RUNNING_JOB: Final[ContextVar[ClaimedJob | None]] = ContextVar("embedded_tasks_job", default=None)
 """The job whose code this is, in the function itself and in all that it starts."""
@@ -120,6 +120,12 @@ class JobContext:
     def stop(self) -> None:
         """Tell the function to stop; called by the worker."""
         self._stopped.set()
+
+
+JOB_CONTEXT: Final[ContextVar[JobContext | None]] = ContextVar(
+    "embedded_tasks_context", default=None
+)
+"""The context of the job whose code this is, in the function and in all that it starts."""
 
 
 @dataclass(frozen=True, slots=True)

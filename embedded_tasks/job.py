@@ -178,7 +178,7 @@ class AttemptError:
     type: str
     message: str
     traceback: str | None = None
-    place: str = ""
+    place: str = field(default="", compare=False)
     """The innermost place in the user's code, as `module:function`; what groups errors."""
 
 

@@ -91,6 +91,7 @@ class Desk:
     def add(self, number: int, outcome: Outcome = DONE, **job: Any) -> None:
         class Told:
             started_at = self.clock.now() - 2.0
+            block = None
 
         told: Any = Told()
         told.job = claimed_job(number, **job)

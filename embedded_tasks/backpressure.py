@@ -20,7 +20,7 @@ from embedded_tasks.errors import QueueFullError
 from embedded_tasks.settings import ALL_QUEUES
 from embedded_tasks.store import Store
 
-__all__ = ["Backpressure", "room_for"]
+__all__ = ["Backpressure", "Siblings", "room_for"]
 
 _log = structlog.get_logger("embedded_tasks")
 

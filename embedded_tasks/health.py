@@ -53,25 +53,14 @@ class Health:
 
 async def health_of(session: Session) -> Health:
     """Look at a session."""
-    problems: list[str] = []
-    try:
-        await session.store.read.ping()
-    except StoreError as error:
-        problems.append(str(error))
-    can_read = not problems
-    problems += await session.trouble.problems()
-    if not session.presence.process_file.in_place():
-        problems.append(
-            "The process file was removed: siblings take this process for dead. Restart it."
-        )
+    cannot_read = await _reading(session)
+    problems = cannot_read + await session.trouble.problems() + _of_process(session)
     problems += _of_attempts(session)
-    for process, why in session.recovered.undecided.items():
-        problems.append(f"It cannot be known whether process {process} lives: {why}")
     problems += [f"{name} failed: {why}" for name, why in session.supervisor.failures.items()]
     problems += await _waiting_in_vain(session)
     room = session.front_door.room
     problems += [refused] if room is not None and (refused := room.problem()) else []
-    can_store = can_read and _can_write(session.store)
+    can_store = not cannot_read and _can_write(session.store)
     return Health(
         ok=not problems,
         problems=problems,
@@ -86,6 +75,25 @@ async def health_of(session: Session) -> Health:
         ready=can_store and not session.signals.told.is_set(),
         past=session.supervisor.past,
     )
+
+
+async def _reading(session: Session) -> list[str]:
+    try:
+        await session.store.read.ping()
+    except StoreError as error:
+        return [str(error)]
+    return []
+
+
+def _of_process(session: Session) -> list[str]:
+    problems: list[str] = []
+    if not session.presence.process_file.in_place():
+        problems.append(
+            "The process file was removed: siblings take this process for dead. Restart it."
+        )
+    for process, why in session.recovered.undecided.items():
+        problems.append(f"It cannot be known whether process {process} lives: {why}")
+    return problems
 
 
 def _can_write(store: Store) -> bool:

@@ -43,7 +43,7 @@ async def overdue_problems(
     found: list[str] = []
     if worker.is_stopping:
         return found
-    for is_async, kind in ((True, "async"), (False, "sync")):
+    for is_async in (True, False):
         # A task that nobody has looked at yet may be of either kind.
         others = [*tasks.unknown, *tasks.numbers(not is_async)]
         job = await store.read.overdue(others, now - OVERDUE)
@@ -51,20 +51,33 @@ async def overdue_problems(
             continue
         late = f"{now - job.due_at:.0f} s"
         waits = f"job {job.id} ({job.task}, queue {job.queue}), which was due {late} ago"
-        free, size = worker.free(is_async), worker.sizes()[kind]
-        stands = worker.standstill(is_async)
-        if free:
-            found.append(
-                f"{free} of {size} {kind} slots are free, and {waits}, does not start: "
-                f"{_why(store, failures)}."
-            )
-        elif stands >= STANDSTILL:
-            found.append(
-                f"All {size} {kind} slots are taken, and no attempt has ended for {stands:.0f} s, "
-                f"while jobs wait; the first is {waits}. Give the tasks a timeout=, raise "
-                f"{'' if is_async else 'sync_'}concurrency=, or restart the app."
-            )
+        why = _why(store, failures)
+        problem = _of_free(worker, is_async, waits, why) or _of_taken(worker, is_async, waits)
+        found += [problem] if problem else []
     return found
+
+
+def _of_free(worker: Worker, is_async: bool, waits: str, why: str) -> str | None:
+    free, kind = worker.free(is_async), _kind(is_async)
+    if not free:
+        return None
+    size = worker.sizes()[kind]
+    return f"{free} of {size} {kind} slots are free, and {waits}, does not start: {why}."
+
+
+def _of_taken(worker: Worker, is_async: bool, waits: str) -> str | None:
+    stands, kind = worker.standstill(is_async), _kind(is_async)
+    if stands < STANDSTILL:
+        return None
+    return (
+        f"All {worker.sizes()[kind]} {kind} slots are taken, and no attempt has ended for "
+        f"{stands:.0f} s, while jobs wait; the first is {waits}. Give the tasks a timeout=, raise "
+        f"{'' if is_async else 'sync_'}concurrency=, or restart the app."
+    )
+
+
+def _kind(is_async: bool) -> str:
+    return "async" if is_async else "sync"
 
 
 def _why(store: Store, failures: Mapping[str, str]) -> str:

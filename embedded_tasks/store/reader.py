@@ -26,7 +26,7 @@ from embedded_tasks.store.filters import JobFilter
 from embedded_tasks.store.listing import find
 from embedded_tasks.store.queries import QUERIES
 
-__all__ = ["COUNT_CAP", "OwnedJob", "ProcessRecord", "Reader", "record_of"]
+__all__ = ["COUNT_CAP", "OverdueJob", "OwnedJob", "ProcessRecord", "Reader", "record_of"]
 
 COUNT_CAP = 10_000
 """Counting stops here; a larger number is shown as this one with a plus."""

@@ -101,13 +101,13 @@ def test_a_sync_that_hangs_costs_no_client_more_than_the_stores_wait(
 ) -> None:
     site = serve(place, preload=faults.preload, store_wait=0.5)
     assert site.post("before").status == 202
-    faults.set(sync_delay=5.0)
+    faults.set(sync_delay=3.0)
     begun = time.monotonic()
     assert site.post("slow0").status == 503
     assert site.post("slow1").status == 503
     # The loop goes round meanwhile: two refusals take no longer than the first sync.
     assert site.is_up()
-    assert time.monotonic() - begun < 4.5
+    assert time.monotonic() - begun < 2.8
     wait_until(lambda: any("keeps a commit waiting" in text for text in site.problems()))
     assert site.logged(place, "store.stalled")
     faults.set()
@@ -151,7 +151,7 @@ def test_a_reader_that_stays_lets_the_wal_grow_is_named_and_the_wal_shrinks_agai
     with closing(sqlite3.connect(place.file, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM jobs").fetchone()
-        for number in range(100):
+        for number in range(72):
             assert site.post(f"large{number}", size=1_000_000).status == 202
         assert wal.stat().st_size > 64 * 1024 * 1024
         (problem,) = site.problems()
@@ -172,7 +172,7 @@ def test_a_sibling_that_stops_in_a_commit_is_named_and_its_end_frees_the_others(
     site = serve(place, store_wait=0.5)
     assert stopped.post("before").status == 202
     wait_until(lambda: place.states() == {"succeeded": 1}, "its outcome is stored")
-    faults.set(sync_delay=5.0)
+    faults.set(sync_delay=2.0)
     answers: list[int] = []
 
     def ask() -> None:

@@ -166,6 +166,6 @@ def compile_faults(folder: Path) -> Path:
     """Compile the library."""
     need_command("gcc", "it compiles the library that makes system calls fail")
     library = folder / "faults.so"
-    command = ["gcc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"]
-    subprocess.run(command, check=True)
+    command = ["gcc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(library)]
+    subprocess.run([*command, str(_SOURCE), "-ldl"], check=True)
     return library

@@ -95,7 +95,7 @@ class Script:
         steps = (
             self.open, self.enqueue, self.reserve, self.give_back, self.settle, self.cancel,
             self.retry, self.expire, self.prune, self.know, self.withdraw, self.recover,
-            self.suspect, self.operate, self.copy_back, self.close,
+            self.suspect, self.operate, self.put_clock_back, self.copy_back, self.close,
         )  # fmt: skip  # in order
         for step in steps:
             self.boundary(f"step {step.__name__}")
@@ -312,12 +312,17 @@ class Script:
         operator = Operating(self.store, self.now, self.put)
         await operator.say_facts()
         job = await operator.pause(
-            self.job("beside", priority=100, belongs_to="somebody"), self.claim
+            self.job("beside", priority=100, belongs_to="somebody", tags='["blue"]'), self.claim
         )
         await operator.note(job)
         await self.end(job, Succeeded(None))
         await operator.hurry(self.job("hurried", due_at=self.now - 1))
         await operator.delete(self.job("deleted", leads=True), "deleted")
+
+    async def put_clock_back(self) -> None:
+        """By an hour, as the next claim notices."""
+        await self.put(self.job("timely"))
+        await self.store.claim(Claim(self.me, self.now - 3600, [([1], 0)], {}, 0, False))
 
     async def copy_back(self) -> None:
         """Checkpoints: after a commit, and one that cuts the WAL."""

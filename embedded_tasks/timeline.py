@@ -18,6 +18,8 @@ _BY_HAND = {
     "run_now": "An operator made it due.",
     "cancel": "An operator cancelled it.",
 }
+_RANKS = {"enqueued": 0, "by hand": 1}
+"""What comes first of what happened at the same time: an act, and then what it led to."""
 
 
 def timeline_of(record: JobRecord, acts: Sequence[AuditEntry]) -> list[TimelineEntry]:
@@ -37,13 +39,13 @@ def timeline_of(record: JobRecord, acts: Sequence[AuditEntry]) -> list[TimelineE
         for act in acts
     ]
     steps += _now(record)
-    # Stable: what has no time of its own stays behind what it was found behind.
+    # What has no time of its own stays behind what it was found behind.
     last = record.created_at
     keyed = []
     for step in steps:
         last = last if step.at is None else step.at
-        keyed.append((last, step))
-    return [step for _, step in sorted(keyed, key=lambda pair: pair[0])]
+        keyed.append((last, _RANKS.get(step.what, len(_RANKS)), step))
+    return [step for *_, step in sorted(keyed, key=lambda item: item[:2])]
 
 
 def _attempted(attempt: AttemptRecord, record: JobRecord) -> Iterator[TimelineEntry]:

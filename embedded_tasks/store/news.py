@@ -59,10 +59,12 @@ class News:
         self._reader = reader
 
     async def version(self) -> int:
-        """Return a number that changes when anybody else has written to the file."""
+        """Return a number that changes when anybody has written to the file."""
 
         def work(connection: sqlite3.Connection) -> int:
-            return int(connection.execute("PRAGMA data_version").fetchone()[0])
+            others = connection.execute("PRAGMA data_version").fetchone()[0]
+            # In memory there is one connection, whose own changes the other number leaves out.
+            return int(others) + connection.total_changes
 
         return await self._reader.run(work)
 

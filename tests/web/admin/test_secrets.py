@@ -8,7 +8,6 @@ pytest.
 from __future__ import annotations
 
 import json
-import logging
 from typing import Any
 
 import pytest
@@ -42,7 +41,7 @@ async def leak(
     url: str,
 ) -> None:
     ctx.progress(1, 2, f"trying {password}")
-    logging.getLogger("shop").warning("using %s for %s", password, url)
+    ctx.log(f"using {password} for {url}", api_key="t0ken-abc", note=f"with {iban_number}")
     nested = account["login"]["passphrase"]
     raise RuntimeError(
         f"refused: {password} {headers['Authorization']} {nested} {iban_number} {url}"
@@ -88,6 +87,7 @@ async def test_no_route_tells_a_secret(runner: TaskRunner) -> None:
         gave = await whose.enqueue(give, "hunter2-pw")
         await gave.result(timeout=30)
         await (await runner.enqueue(hint, "t0ken-abc")).result(timeout=30)
+        await runner._running("test").operating.notebook._flush()
         told = {}
         for job in (failed, gave):
             for method, path in paths_of(router, job.id):
@@ -110,7 +110,9 @@ async def test_no_route_tells_a_secret(runner: TaskRunner) -> None:
     shown = json.loads(told[f"{API}/jobs/{failed.id} {failed.task}"])
     assert shown["reason"].startswith("RuntimeError: refused: ***")
     assert "page=2" in shown["reason"]
-    assert "***" in shown["progress"]["message"]
+    assert shown["progress"]["message"] == "trying ***"
+    log = json.loads(told[f"{API}/jobs/{failed.id}/logs {failed.task}"])
+    assert log["lines"][0]["text"].startswith("using ***")
 
 
 class Login(BaseModel):

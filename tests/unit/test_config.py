@@ -127,7 +127,7 @@ def test_every_option_is_tested_above_and_has_a_default() -> None:
     names = set(TaskOptions.__annotations__)
     assert {name for name, *_ in GOOD} == {name for name, _ in BAD} == names
     assert set(Policy.__dataclass_fields__) == names
-    assert set(JobOptions.__annotations__) == names | {"delay", "run_at"}
+    assert set(JobOptions.__annotations__) == names | {"delay", "owner", "run_at"}
 
 
 def test_an_unknown_option_is_refused_with_the_known_ones() -> None:

@@ -130,8 +130,8 @@ class Reports:
     ) -> Series:
         """Return a metric over time, of one task or of all.
 
-        Minutes are kept for six hours, hours for thirty days. What the last 10 seconds brought may be
-        missing, and so is what a killed process had not written yet.
+        Minutes are kept for six hours, hours for thirty days. What the last 10 seconds brought may
+        be missing, and so is what a killed process had not written yet.
 
         Args:
             metric: Which.

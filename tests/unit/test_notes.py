@@ -210,11 +210,8 @@ async def test_figures_are_written_together_and_outlive_a_restart(tmp_path: Path
         assert [bucket.count for bucket in failures.buckets if bucket.count] == [1]
         assert len(failures.buckets) == 25
         (report,) = await timed.runner.reports.tasks()
-        assert (report.name, report.known, report.success_rate) == (
-            "tests.support.tasks:note",
-            True,
-            pytest.approx(2 / 3),
-        )
+        assert (report.name, report.known) == ("tests.support.tasks:note", True)
+        assert report.success_rate == pytest.approx(2 / 3)
         waits = await timed.runner.reports.series("queue_wait")
         assert [b.p95 for b in waits.buckets if b.count] == [Histogram.upper(0)]
 

@@ -33,7 +33,7 @@ from embedded_tasks.nondurable import NonDurable
 from embedded_tasks.references import refuse_call
 from embedded_tasks.request_ids import origin_of
 from embedded_tasks.runner import Runner
-from embedded_tasks.settings import always_decodes, in_test_mode
+from embedded_tasks.settings import in_test_mode
 
 __all__ = ["DurableTask", "RequestBatch"]
 
@@ -329,7 +329,7 @@ class RequestBatch:
 
     async def _first_attempts(self) -> None:
         jobs, self._waiting = self._waiting, []
-        error = await self._runner.run_reserved(_ready(jobs))
+        error = await self._runner.run_reserved(self._ready(jobs))
         self._error = self._error or error
 
     # The end.
@@ -341,7 +341,7 @@ class RequestBatch:
     async def request_ended(self) -> BaseException | None:
         """Start what is stored; in test mode wait for it, and return its error."""
         self._take_over_all()
-        if not in_test_mode():
+        if not (self._runner.testing if self._live else in_test_mode()):
             self._start()
             return None
         self._over = True
@@ -359,10 +359,16 @@ class RequestBatch:
     def _start(self) -> None:
         self._over = True
         jobs, self._waiting = self._waiting, []
-        self._runner.start_reserved(_ready(jobs))
+        self._runner.start_reserved(self._ready(jobs))
         if not self._early:
             # Let go of what refers to this batch: the garbage collector has nothing to find here.
             self._tasks = fastapi.BackgroundTasks()
+
+    def _ready(self, jobs: list[Reserved]) -> list[Reserved]:
+        """Return the jobs, without the objects of their calls where tests want decoded copies."""
+        if self._runner.decodes:
+            return [Reserved(item.job, item.is_async, None, item.begun) for item in jobs]
+        return jobs
 
     def _take_over_all(self) -> None:
         """Also what the request did not come to, because it failed after it was stored."""
@@ -378,10 +384,3 @@ class RequestBatch:
 
 def _call(func: Any) -> str:
     return f"add_task({getattr(func, '__qualname__', func)!s})"
-
-
-def _ready(jobs: Sequence[Reserved]) -> list[Reserved]:
-    """Return the jobs, without the objects of their calls where tests want decoded copies."""
-    if not always_decodes():
-        return list(jobs)
-    return [Reserved(item.job, item.is_async, None, item.begun) for item in jobs]

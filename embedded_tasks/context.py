@@ -41,6 +41,27 @@ class JobCancelled(Exception):
     """Raised by `JobContext.check()` in a task whose job was cancelled or whose time is over."""
 
 
+class _Flag:
+    """A `threading.Event` that makes its lock only for who waits: most jobs are never told."""
+
+    __slots__ = ("_event", "is_set")
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._event: threading.Event | None = None
+
+    def set(self) -> None:
+        self.is_set = True
+        if self._event is not None:
+            self._event.set()
+
+    def wait(self) -> None:
+        self._event = self._event or threading.Event()
+        # In this order: either sees what the other has done.
+        if not self.is_set:
+            self._event.wait()
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class JobContext:
     """The job that a task is working on.
@@ -72,12 +93,10 @@ class JobContext:
     crashes: int = 0
     queue: str = "default"
     request_id: str | None = None
-    _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
+    _stopped: _Flag = field(default_factory=_Flag, repr=False)
     _notes: NotesPort | None = field(default=None, repr=False)
 
-    def progress(
-        self, done: float, total: float | None = None, message: str | None = None
-    ) -> None:
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Tell how far the job has come; from the loop, a thread or a child process alike.
 
         Cheap: at most two writes a second, whatever is told in between, and the last one is kept.
@@ -110,11 +129,11 @@ class JobContext:
     @property
     def stopping(self) -> bool:
         """Whether the function should stop: cancelled, timed out, or the process is going down."""
-        return self._stopped.is_set()
+        return self._stopped.is_set
 
     def check(self) -> None:
         """Raise `JobCancelled` when the function should stop; for loops in sync functions."""
-        if self._stopped.is_set():
+        if self._stopped.is_set:
             raise JobCancelled(f"job {self.job_id} was told to stop")
 
     def stop(self) -> None:
@@ -128,7 +147,7 @@ JOB_CONTEXT: Final[ContextVar[JobContext | None]] = ContextVar(
 """The context of the job whose code this is, in the function and in all that it starts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Original:
     """The very objects of a call, for the first attempt in the process that reserved the job."""
 

@@ -34,7 +34,10 @@ _OF_THE_JOB = frozenset({"delay", "owner", "run_at"})
 _UNCHANGING = frozenset({bool, bytes, float, int, str, type(None)})
 
 
-@dataclass(frozen=True, slots=True)
+# Made for each job, and not frozen: that would double the price of making one.
+
+
+@dataclass(slots=True)
 class Origin:
     """The request that a job comes from."""
 
@@ -64,7 +67,7 @@ class Draft:
     """The arguments as text, where nothing in them can change any more."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reserved:
     """A stored job that this process owns and has not started."""
 

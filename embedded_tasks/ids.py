@@ -7,9 +7,11 @@ can make their own. Given to the front door by the runner.
 from __future__ import annotations
 
 import os
-from hashlib import blake2b
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from struct import iter_unpack
+
+from embedded_tasks.forks import forks
 
 __all__ = ["IdMaker", "id_bytes", "uuid7_maker"]
 
@@ -38,14 +40,14 @@ def uuid7_maker(
         now: The wall clock, in seconds.
         random_bytes: Where the random part comes from.
     """
-    last, pid = 0, os.getpid()
+    last, forked = 0, forks()
     tails: Iterator[tuple[int]] = iter(())
 
     def make() -> str:
-        nonlocal last, pid, tails
-        if pid != os.getpid():
+        nonlocal last, forked, tails
+        if forked != forks():
             # A forked child takes random bytes of its own.
-            pid, tails = os.getpid(), iter(())
+            forked, tails = forks(), iter(())
         while (found := next(tails, None)) is None:
             # One system call for many ids; threads that meet here do no harm.
             tails = iter_unpack(">Q", random_bytes(8 * _POOL))

@@ -7,7 +7,6 @@ of. Used by the runner.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from embedded_tasks.errors import ConfigurationError, NotStartedError
+from embedded_tasks.forks import forks
 from embedded_tasks.session import Session
 from embedded_tasks.settings import in_test_mode
 
@@ -35,13 +35,13 @@ class Lifecycle:
         self._opening: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: int | None = None
-        self._pid = 0
+        self._forks = -1
         self.session: Session | None = None
 
     @property
     def is_running(self) -> bool:
         """Whether there is a session of this process."""
-        return self.session is not None and self._pid == os.getpid()
+        return self.session is not None and self._forks == forks()
 
     def on_this_loop(self) -> bool:
         """Return whether the session runs on the event loop that this is called on."""
@@ -63,7 +63,7 @@ class Lifecycle:
         Raises:
             NotStartedError: There is none, or it belongs to the parent of this forked process.
         """
-        if self.session is None or self._pid != os.getpid():
+        if self.session is None or self._forks != forks():
             raise NotStartedError(what)
         return self.session
 
@@ -133,7 +133,7 @@ class Lifecycle:
             session = self._make(run_jobs)
             self._loop = asyncio.get_running_loop()
             self._thread = threading.get_ident()
-            self._pid = os.getpid()
+            self._forks = forks()
             await session.start()
             self.session = session
             if start_work:

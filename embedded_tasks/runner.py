@@ -23,8 +23,8 @@ from embedded_tasks.codec import Codec
 from embedded_tasks.config import JobOptions, Policy, TaskOptions
 from embedded_tasks.control import Control
 from embedded_tasks.deploy_check import Checking
-from embedded_tasks.enqueue import Draft, Drafting, Origin, Reserved
 from embedded_tasks.engine import in_child
+from embedded_tasks.enqueue import Draft, Drafting, Origin, Reserved
 from embedded_tasks.enqueuer import Enqueuer
 from embedded_tasks.errors import (
     ConfigurationError,
@@ -45,7 +45,7 @@ from embedded_tasks.references import References
 from embedded_tasks.reports import Reports
 from embedded_tasks.results import result_of
 from embedded_tasks.session import Session
-from embedded_tasks.settings import RunnerOptions, Settings
+from embedded_tasks.settings import RunnerOptions, Settings, always_decodes, in_test_mode
 from embedded_tasks.sites import NonDurableSites
 from embedded_tasks.store import JobFilter
 from embedded_tasks.task import Catalogue
@@ -83,6 +83,9 @@ class Runner(Enqueuer):
         self._place = Place(self.settings.path)
         self.checking: Checking = Checking(catalogue, self._codec, self._place.file)
         self.non_durable: int = 0
+        # Asked of the environment at each start, and not for each request.
+        self.testing: bool = in_test_mode()
+        self.decodes: bool = always_decodes()
         self.non_durable_sites: NonDurableSites = NonDurableSites(self._clock.now)
         self.control: Control = Control(self._running, self._clock, self.cancel)
         self.reports: Reports = Reports(self._running, self._clock, self.non_durable_sites)
@@ -181,6 +184,7 @@ class Runner(Enqueuer):
                 'a child process (run_in="process") imported a program that opens its runner as '
                 'it is imported. Start the program below: if __name__ == "__main__":'
             )
+        self.testing, self.decodes = in_test_mode(), always_decodes()
         path, folder = self._place.prepare()
         parts = Parts(
             self.settings, self._catalogue, self._codec, self._drafting, self._clock, Random()

@@ -33,12 +33,12 @@ _LONGEST_PAUSE = 5.0
 class Marks(Protocol):
     """Where started attempts are written down."""
 
-    def clear(self, slot: int) -> None:
-        """Remove a mark."""
+    def clear(self, *slots: int) -> None:
+        """Remove marks."""
         ...
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Ended:
     """An attempt that came to its outcome."""
 
@@ -129,9 +129,9 @@ class Settler:
     async def _write(self, batch: list[Ended]) -> None:
         rows = [self._settlement(ended) for ended in batch]
         settled = await self._insist(rows)
+        if not self._gave_up:
+            self._clear([ended.mark for ended in batch if ended.mark is not None])
         for ended, row in zip(batch, rows, strict=True):
-            if ended.mark is not None and not self._gave_up:
-                self._clear(ended.mark)
             if row.id in settled:
                 self._tell(ended, row)
         ended_ids = [
@@ -151,9 +151,9 @@ class Settler:
         row = settlement(attempt.job, self._owner, ended.outcome, times, self._retention)
         return row if attempt.block is None else noted(row, attempt.block)
 
-    def _clear(self, mark: int) -> None:
+    def _clear(self, marks: list[int]) -> None:
         try:
-            self._marks.clear(mark)
+            self._marks.clear(*marks)
         except StoreUnavailableError as error:
             # It does no harm: the outcome is on disk, and recovery looks at the job first.
             _log.error("mark.not_cleared", error=str(error))

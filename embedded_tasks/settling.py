@@ -47,15 +47,17 @@ EVENT_OF: Mapping[type[Outcome], EventName] = {
 """The event that tells of each outcome."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Times:
     """When an attempt started and ended, in seconds since 1970."""
+
+    # Here and below not frozen: that would double the price of making one, for each job.
 
     started_at: float
     ended_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Next:
     """What differs from outcome to outcome."""
 
@@ -99,9 +101,7 @@ def settlement(
         held_for=after.held_for,
         failures=job.failures + after.failed,
         # A suspect that came to an end is acquitted.
-        crashes=job.crashes + after.crashed
-        if after.crashed or job.crashes < SUSPECT_AFTER
-        else 0,
+        crashes=job.crashes + after.crashed if after.crashed or job.crashes < SUSPECT_AFTER else 0,
         snoozes=job.snoozes + after.snoozed,
         error=_placed(after.error, job.task),
         finished_at=times.ended_at if finished else None,

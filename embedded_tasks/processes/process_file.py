@@ -97,19 +97,31 @@ class ProcessFile:
                 self._write(slot, encode_mark(mark))
                 self._marks[slot] = mark
 
-    def clear(self, slot: int) -> None:
-        """Remove a mark, when its attempt has been settled; a second time changes nothing.
+    def clear(self, *slots: int) -> None:
+        """Remove marks, when their attempts have been settled; a second time changes nothing.
+
+        One write for all of them, from the first to the last.
 
         Raises:
-            StoreUnavailableError: It could not be written; the mark stays, which does no harm
-                once the attempt is settled.
+            StoreUnavailableError: It could not be written; the marks stay, which does no harm
+                once the attempts are settled.
         """
         self._descriptor.require()
         with self._lock:
-            if slot in self._marks:
-                self._write(slot, EMPTY_RECORD)
+            gone = self._marks.keys() & set(slots)
+            if not gone:
+                return
+            first = min(gone)
+            kept = [
+                EMPTY_RECORD
+                if slot in gone or slot not in self._marks
+                else encode_mark(self._marks[slot])
+                for slot in range(first, max(gone) + 1)
+            ]
+            self._write(first, b"".join(kept))
+            for slot in gone:
                 del self._marks[slot]
-                self._free.append(slot)
+            self._free.extend(gone)
 
     def marks(self) -> list[Mark]:
         """Return the attempts of this process that have started and are not cleared."""

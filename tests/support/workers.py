@@ -60,10 +60,11 @@ class Marks:
         job_id, attempt, before = self.marks[slot]
         self.marks[slot] = (job_id, attempt, before | flags)
 
-    def clear(self, slot: int) -> None:
+    def clear(self, *slots: int) -> None:
         if self.full:
             raise StoreUnavailableError("the process file cannot be written")
-        del self.marks[slot]
+        for slot in slots:
+            del self.marks[slot]
 
     def flags(self) -> list[int]:
         return [flags for *_, flags in self.marks.values()]

@@ -217,7 +217,7 @@ class Display:
     def _encoded(self, node: _Node, depth: int) -> Any:
         return self.shown(_decoded(node), depth)
 
-    _TAGGED: ClassVar[Mapping[str, _Show]] = {
+    _TAGGED: ClassVar[Mapping[str, Callable[..., Any]]] = {
         "str": _encoded,
         "int": _huge,
         **dict.fromkeys(("float", "decimal", "uuid", "path", "ip", "url", "date"), _as_is),

@@ -414,5 +414,10 @@ async def test_a_claimed_job_is_a_plain_value(store: Store) -> None:
     await store.insert([new_job(1, args="[[5],{}]", options='{"max_attempts":2}')])
     (job,) = await claim_all(store)
     assert job == ClaimedJob(
-        id=job_id(1), task="shop:send", attempt=1, args="[[5],{}]", options='{"max_attempts":2}'
+        id=job_id(1),
+        task="shop:send",
+        attempt=1,
+        args="[[5],{}]",
+        options='{"max_attempts":2}',
+        due_at=NOW,
     )

@@ -284,4 +284,5 @@ def test_the_names_of_events_are_constant() -> None:
         "job.interrupted",
         "job.crashed",
         "job.abandoned",
+        "job.blocked_loop",
     ]

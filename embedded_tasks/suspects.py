@@ -14,6 +14,7 @@ from embedded_tasks.clock import Clock, Timer
 __all__ = ["Suspects"]
 
 _REST = 1.0
+_LONG_REST = 1.8
 _ACQUITTED_AFTER = 30.0
 
 
@@ -22,7 +23,8 @@ class Suspects:
 
     Where something else kills processes one after another, a suspect that started first thing would
     be there each time and be convicted for it. After a rest its process has shown that it lives
-    without it.
+    without it. One that the next death would convict rests for longer, against deaths that come
+    about every second.
 
     Args:
         clock: Where the time comes from.
@@ -38,7 +40,7 @@ class Suspects:
         self._may_start = may_start
         self._running: str | None = None
         self._acquittal: Timer | None = None
-        self._rests_until = -math.inf
+        self._rests_since = -math.inf
 
     @property
     def none_runs(self) -> bool:
@@ -48,12 +50,20 @@ class Suspects:
     @property
     def next_start(self) -> float:
         """The wall clock at which the next one may start, or 0 when that is now."""
-        rest = self._rests_until - self._clock.monotonic()
-        return self._clock.now() + rest if rest > 0 else 0.0
+        return self._after(_REST)
+
+    @property
+    def next_last_chance(self) -> float:
+        """The same, for one that the next death would convict."""
+        return self._after(_LONG_REST)
+
+    def _after(self, rest: float) -> float:
+        left = self._rests_since + rest - self._clock.monotonic()
+        return self._clock.now() + left if left > 0 else 0.0
 
     def rest(self) -> None:
         """A process has died, or this one has just begun: none starts for a while."""
-        self._rests_until = self._clock.monotonic() + _REST
+        self._rests_since = self._clock.monotonic()
 
     def started(self, job_id: str) -> None:
         """Watch a suspect that runs now."""

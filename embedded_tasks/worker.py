@@ -213,6 +213,7 @@ class Worker:
             self._tasks.seen,
             suspects=self.suspects.none_runs and all(want.places for want in wanted),
             no_suspect_before=self.suspects.next_start,
+            no_last_chance_before=self.suspects.next_last_chance,
         )
         try:
             result = await self._store.claim(claim)

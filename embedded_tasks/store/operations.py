@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from embedded_tasks.job import FINISHED, ClaimedJob, JobState, NewJob, Settlement
+from embedded_tasks.job import FINISHED, MAX_CRASHES, ClaimedJob, JobState, NewJob, Settlement
 from embedded_tasks.store.failures import Failure, count_failures
 from embedded_tasks.store.pausing import queues_to_claim
 from embedded_tasks.store.queries import QUERIES
@@ -71,6 +71,7 @@ class Claim:
         seen: The highest task number that this process has looked at.
         suspects: Whether a suspect may be among them; a process runs one at a time.
         no_suspect_before: The time at which the next one may start.
+        no_last_chance_before: The same, for one that the next death would convict.
     """
 
     owner: str
@@ -80,6 +81,7 @@ class Claim:
     seen: int
     suspects: bool = True
     no_suspect_before: float = 0.0
+    no_last_chance_before: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +201,16 @@ class Jobs:
             text = json.dumps(tasks)
             asked = {"owner": claim.owner, "now": claim.now, "tasks": text}
             taken: list[sqlite3.Row] = []
+            rests = {
+                "accused": MAX_CRASHES - 1,
+                "from": claim.no_suspect_before,
+                "last_chance_from": claim.no_last_chance_before,
+            }
             if suspects and limit and claim.no_suspect_before <= claim.now:
-                taken = waiting.claim_suspect(asked)
+                taken = waiting.claim_suspect(asked | rests)
                 suspects = not taken
             if suspects and limit:
-                due_at = waiting.next_suspect(asked)
-                wake_at.append(due_at and max(due_at, claim.no_suspect_before))
+                wake_at.append(waiting.next_suspect(asked | rests))
             taken += waiting.claim(asked | {"limit": limit - len(taken)})
             jobs.extend(taken)
             if len(taken) < limit:

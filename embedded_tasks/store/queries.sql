@@ -60,14 +60,16 @@ WHERE seq = (
     SELECT seq FROM jobs INDEXED BY jobs_suspected
     WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
         AND due_at <= :now AND task IN (SELECT value FROM json_each(:tasks))
+        AND (crashes < :accused OR :last_chance_from <= :now)
     ORDER BY due_at LIMIT 1
 )
 RETURNING id, task, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
     request_id, traceparent, leads, on_crash, priority, due_at, seq;
 
 -- name: next_suspect
--- The time at which the next suspect of these tasks is due.
-SELECT min(due_at) FROM jobs INDEXED BY jobs_suspected
+-- The time at which the next suspect of these tasks is due and may start.
+SELECT min(max(due_at, iif(crashes < :accused, :from, :last_chance_from)))
+FROM jobs INDEXED BY jobs_suspected
 WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
     AND task IN (SELECT value FROM json_each(:tasks));
 

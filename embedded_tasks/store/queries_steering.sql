@@ -82,11 +82,14 @@ SELECT seq FROM jobs INDEXED BY jobs_suspected
 WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
     AND due_at <= :now AND task IN (SELECT value FROM json_each(:tasks))
     AND queue NOT IN (SELECT value FROM json_each(:paused))
+    AND (crashes < :accused OR :last_chance_from <= :now)
 ORDER BY due_at LIMIT 1;
 
 -- name: next_suspect_of_open
--- The time at which the next suspect of these tasks is due, in a queue that is not paused.
-SELECT min(due_at) FROM jobs INDEXED BY jobs_suspected
+-- The time at which the next suspect of these tasks is due and may start, in a queue that is not
+-- paused.
+SELECT min(max(due_at, iif(crashes < :accused, :from, :last_chance_from)))
+FROM jobs INDEXED BY jobs_suspected
 WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
     AND task IN (SELECT value FROM json_each(:tasks))
     AND queue NOT IN (SELECT value FROM json_each(:paused));

@@ -12,7 +12,7 @@ import random
 import pytest
 
 from embedded_tasks.job import ClaimedJob, Interrupted, JobState, Snoozed
-from embedded_tasks.store import Claim, Recovery, Store
+from embedded_tasks.store import Act, Claim, Recovery, Store
 from tests.support.jobs import ME, NOW, OTHER, job_id, new_job, running_job, settled
 from tests.support.stores import claim, claim_all, record, write
 
@@ -165,6 +165,37 @@ async def test_a_suspect_that_may_not_start_yet_is_waited_for(store: Store) -> N
     asked = Claim(ME, NOW, [(list(names), 10)], names, max(names), no_suspect_before=NOW + 1)
     result = await store.claim(asked)
     assert (result.jobs, result.wake_at) == ([], NOW + 1)
+
+
+@pytest.mark.parametrize("paused", [False, True], ids=["", "beside a paused queue"])
+async def test_a_suspect_that_has_one_chance_left_may_have_to_wait_longer(
+    store: Store, paused: bool
+) -> None:
+    if paused:
+        await store.steering.pause(Act(NOW, "ada", "pause", "another"))
+    await store.insert([new_job(1), new_job(2, due_at=NOW + 1)])
+    await make_suspects(store, 1, 2)
+    await write(store, f"UPDATE jobs SET crashes = 3 WHERE id = '{job_id(1)}'")
+    names = await store.read.task_names()
+
+    async def ask(now: float) -> tuple[list[int], float | None]:
+        result = await store.claim(
+            Claim(
+                ME,
+                now,
+                [(list(names), 10)],
+                names,
+                max(names),
+                no_suspect_before=NOW + 2,
+                no_last_chance_before=NOW + 3,
+            )
+        )
+        return numbers(result.jobs), result.wake_at
+
+    assert await ask(NOW + 1) == ([], NOW + 2)
+    assert (await ask(NOW + 2))[0] == [2]
+    assert await ask(NOW + 2) == ([], NOW + 3)
+    assert (await ask(NOW + 3))[0] == [1]
 
 
 async def test_a_suspect_counts_against_the_limit(store: Store) -> None:

@@ -121,7 +121,7 @@ def parameters(number: int) -> dict[str, Any]:
     return Anything(
         id=job_id(number), ids=json.dumps([job_id(number)]), owner=ME, now=NOW, tasks="[1]",
         limit=100, attempt=1, keep=10.0, reason="x", crashed=0, failed=0, before=10**9,
-        depth=10**9, cap=100, seqs=json.dumps([number]),
+        depth=10**9, cap=100, seqs=json.dumps([number]), accused=3, last_chance_from=NOW,
     )  # fmt: skip  # one after another
 
 

@@ -31,6 +31,17 @@ def test_a_suspect_may_start_a_second_after_the_last_death_and_not_before() -> N
     assert suspects.next_start > clock.now()
 
 
+def test_one_that_the_next_death_would_convict_rests_for_longer() -> None:
+    clock = PassingClock()
+    suspects = Suspects(clock, lambda job_id: None, lambda: None)
+    assert suspects.next_last_chance == 0
+    suspects.rest()
+    clock.advance(1.7)
+    assert suspects.next_start <= clock.now() < suspects.next_last_chance
+    clock.advance(0.2)
+    assert suspects.next_last_chance <= clock.now()
+
+
 def test_when_the_suspect_has_ended_the_next_one_may_start() -> None:
     told: list[str] = []
     suspects = Suspects(FakeClock(), told.append, lambda: told.append("next"))

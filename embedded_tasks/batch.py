@@ -11,7 +11,6 @@ import contextvars
 from collections.abc import Callable, Coroutine, MutableMapping, Sequence
 from typing import Any
 
-import anyio
 import fastapi
 import structlog
 from starlette.background import BackgroundTask as StarletteTask, BackgroundTasks as StarletteTasks
@@ -100,7 +99,6 @@ class RequestBatch:
         self._early: set[asyncio.Task[None]] = set()
         # Under test, an app may be called on another loop, or with no lifespan at all.
         self._live = runner.runs_on_this_loop()
-        self._loop = asyncio.get_running_loop() if self._live else None
         attach(tasks, self)
 
     # Adding.
@@ -139,7 +137,7 @@ class RequestBatch:
     ) -> Job[Any]:
         draft = self._runner.draft(func, args, kwargs, options)
         self._tasks.tasks.append(DurableTask(draft, func, args, kwargs))
-        if self._committed and self._loop is not None:
+        if self._committed and self._live:
             # Late, such as from inside a stream: it does not wait for the end of a long one.
             self._runner.call_soon(self._store_early)
         return Job(draft.id, draft.task.name, self._runner)
@@ -225,13 +223,11 @@ class RequestBatch:
 
     async def _reserve(self, new: Sequence[DurableTask]) -> None:
         drafts = [(task.draft, contextvars.copy_context()) for task in new]
-        # The response must not leave before the commit, whatever is cancelled meanwhile.
-        with anyio.CancelScope(shield=True):
-            reserved = await self._runner.reserve(drafts, origin_of(self._scope))
-            by_id = {item.job.id: item for item in reserved}
-            for task in new:
-                task.stored = True
-                task.reserved = by_id.get(task.draft.id)
+        reserved = await self._runner.reserve(drafts, origin_of(self._scope))
+        by_id = {item.job.id: item for item in reserved}
+        for task in new:
+            task.stored = True
+            task.reserved = by_id.get(task.draft.id)
 
     def _adopt(self, start: int) -> None:
         """Entries that were put into the public list by hand are stored too, where they can be."""

@@ -247,12 +247,13 @@ class FrontDoor:
         """Tells whether the jobs of a queue may not start."""
         self.room: RoomPort | None = None
 
-    async def _insert(self, jobs: Sequence[NewJob]) -> None:
+    async def _insert(self, jobs: Sequence[NewJob], *, insist: bool = False) -> None:
         """Store jobs that wait, if there is room for all of them."""
         if self.room is None:
-            await self._store.insert(jobs)
+            await self._store.insert(jobs, insist=insist)
         else:
-            await self.room.store([job.queue for job in jobs], partial(self._store.insert, jobs))
+            store = partial(self._store.insert, jobs, insist=insist)
+            await self.room.store([job.queue for job in jobs], store)
 
     async def enqueue(self, draft: Draft, origin: Origin) -> None:
         """Store a job; if it is due and a slot is free, start it as soon as it is on disk.
@@ -309,7 +310,8 @@ class FrontDoor:
                 Reserved(_claimed(row), draft.task.is_async, original, begun=previous is None)
             )
             previous = job.id
-        await self._insert(rows)
+        # The response must not leave before the commit, whatever is cancelled meanwhile.
+        await self._insert(rows, insist=True)
         if len(reserved) < len(rows):
             self._stored(min(row.due_at for row in rows if row.owner is None))
         return reserved

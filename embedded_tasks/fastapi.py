@@ -129,6 +129,7 @@ class _Installation:
         self._app = app
         self._refuse = refuse
         self._background_tasks = background_tasks
+        self._homes: set[str] = set()
         self._has_function_stack = has_function_stack()
         self._dependency: Callable[..., Any] = (
             self._collect if self._has_function_stack else self._collect_by_yield
@@ -246,8 +247,9 @@ class _Installation:
                 )
             )
             return None
-        if endpoint is not None:
-            self._runner.references.add_package(module_of(endpoint))
+        if endpoint is not None and (home := module_of(endpoint)) not in self._homes:
+            self._homes.add(home)
+            self._runner.references.add_package(home)
         return self._visit(scope).open(tasks, scope)
 
     def _visit(self, scope: Scope) -> RequestVisit:

@@ -45,13 +45,10 @@ class Lifecycle:
 
     def on_this_loop(self) -> bool:
         """Return whether the session runs on the event loop that this is called on."""
-        if not self.is_running:
-            return False
-        try:
-            return asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            # Under test an app may also be called on another kind of loop, such as trio's.
-            return False
+        # A thread runs one loop at a time, under test perhaps another one, or one of trio's. To ask
+        # for the running loop would be a system call (Python before 3.12), in every request.
+        loop = self._loop
+        return self.is_running and self.in_its_thread() and loop is not None and loop.is_running()
 
     def in_its_thread(self) -> bool:
         """Return whether this is called in the thread of the session's event loop."""

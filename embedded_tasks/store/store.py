@@ -214,8 +214,12 @@ class Store:
             async with asyncio.timeout(wait):
                 await self.writer.submit(probe)
 
-    async def insert(self, jobs: Sequence[NewJob]) -> None:
+    async def insert(self, jobs: Sequence[NewJob], *, insist: bool = False) -> None:
         """Store new jobs in one transaction.
+
+        Args:
+            jobs: All of them, or none.
+            insist: Whether a caller who is cancelled waits for the commit all the same.
 
         Raises:
             StoreUnavailableError: They are not stored.
@@ -224,7 +228,7 @@ class Store:
         size = sum(len(job.args) for job in jobs)
         rows = [insert_row(job) for job in jobs]
         operation = Operation(self._jobs.insert, rows, size, undo)
-        await self.writer.submit(operation, self._settings.wait)
+        await self.writer.submit(operation, self._settings.wait, insist=insist)
 
     async def begin(self, ids: Sequence[str], owner: str, now: float) -> set[str]:
         """Start reserved jobs; return which of them were still ours."""

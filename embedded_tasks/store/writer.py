@@ -90,6 +90,8 @@ class Writer:
         self._pending: deque[Operation] = deque()
         self._wake = asyncio.Event()
         self._closing = False
+        # Asked for at each operation, it would be a system call (Python before 3.12).
+        self._loop = asyncio.get_running_loop()
         self._deadlines = _Deadlines()
         self._commit_began: float | None = None
         self._has_lock = False
@@ -103,12 +105,17 @@ class Writer:
         self.on_slow: Callable[[], None] = _do_nothing
         """Called when somebody was told that a commit took too long."""
 
-    async def submit(self, operation: Operation, wait: float | None = None) -> Any:
+    async def submit(
+        self, operation: Operation, wait: float | None = None, *, insist: bool = False
+    ) -> Any:
         """Return the operation's result once it is committed and synced.
 
         Args:
             operation: What to write.
             wait: Seconds after which the caller is told that it did not work; None waits for ever.
+            insist: Come back only after the commit, whatever is cancelled meanwhile; what was
+                cancelled finds out at its next await. By default a cancelled caller's operation is
+                taken back.
 
         Raises:
             StoreUnavailableError: Busy, full, read-only, or slower than `wait`; not stored.
@@ -116,12 +123,11 @@ class Writer:
         """
         if self._closing:
             raise StoreUnavailableError(f"{self._path} is closed.")
-        loop = asyncio.get_running_loop()
-        future = operation.future = loop.create_future()
+        future = operation.future = (_Commit if insist else asyncio.Future)(loop=self._loop)
         self._pending.append(operation)
         self._wake.set()
         if wait is not None:
-            self._deadlines.add(future, loop.time() + wait)
+            self._deadlines.add(future, self._loop.time() + wait)
         try:
             return await future
         except TimeoutError:
@@ -132,7 +138,10 @@ class Writer:
                 f"{self._path} did not commit within {wait:g} s. {why} The jobs "
                 "were taken back, or will be as soon as the commit that is under way has ended."
             ) from None
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            if insist and not future.exception():
+                _cancel_later(error)
+                return future.result()
             self._give_up(operation, future)
             raise
 
@@ -360,6 +369,26 @@ def _do_nothing() -> None:
 
 def _write_nothing(_connection: sqlite3.Connection, _rows: list[Any]) -> None:
     """An operation for the sake of the checkpoint after it."""
+
+
+class _Commit(asyncio.Future[Any]):
+    """The end of an operation that is waited for even by a task that is cancelled.
+
+    What a scope of anyio's around it would do, without its price in every request.
+    """
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002  # asyncio's own name
+        # The task is told when this is done, and not before.
+        return False
+
+
+def _cancel_later(error: asyncio.CancelledError) -> None:
+    """Let the running task go on to its next await, and be cancelled there, as it was here."""
+    task = asyncio.current_task()
+    if task is not None:
+        # The same cancellation, counted once: `asyncio.timeout` and anyio's scopes know their own.
+        task.uncancel()
+        task.cancel(*error.args)
 
 
 class _Deadlines:

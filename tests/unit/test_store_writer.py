@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, cast
 
+import anyio
 import pytest
 from structlog.testing import capture_logs
 
@@ -92,6 +93,40 @@ async def test_what_is_in_time_stays() -> None:
     writer = writer_on(thread)
     running = asyncio.create_task(writer.run())
     await writer.submit(operation(thread), wait=5)
+    writer.close()
+    await running
+    assert thread.written == ["row"]
+
+
+@pytest.mark.parametrize("scope", [True, False], ids=["anyio", "asyncio"])
+async def test_who_insists_comes_back_after_the_commit_and_is_cancelled_then(scope: bool) -> None:
+    thread = Thread()
+    writer = writer_on(thread)
+    running = asyncio.create_task(writer.run())
+    seen: list[str] = []
+
+    async def insist() -> None:
+        await writer.submit(operation(thread), insist=True)
+        seen.append("stored")
+        await asyncio.sleep(0)
+        seen.append("went on")
+
+    async def cancelled_by_a_scope() -> None:
+        with anyio.CancelScope() as cancelling:
+            asyncio.get_running_loop().call_soon(cancelling.cancel)
+            await insist()
+        assert cancelling.cancelled_caught
+
+    async def cancelled_by_a_timeout() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await insist()
+
+    await (cancelled_by_a_scope() if scope else cancelled_by_a_timeout())
+    assert seen == ["stored"]
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
     writer.close()
     await running
     assert thread.written == ["row"]

@@ -207,17 +207,26 @@ class Chains:
 
     async def _write_releases(self) -> None:
         delay = _FIRST_PAUSE
-        while self._to_release:
-            ids, self._to_release = self._to_release, []
-            try:
-                self._ended(await self._store.release(ids, self._owner, self._clock.now()))
-            except StoreError as error:
-                _log.error("jobs.not_released", jobs=len(ids), error=str(error))
-                if self._closing:
-                    break
-                self._to_release += ids
-                await pause(self._clock, delay)
-                delay = min(delay * 2, _LONGEST_PAUSE)
-                continue
+        try:
+            while self._to_release:
+                ids, self._to_release = self._to_release, []
+                try:
+                    cancelled = await self._store.release(ids, self._owner, self._clock.now())
+                except Exception as error:  # noqa: BLE001  # whatever it is, they must not stay ours
+                    _log.error("jobs.not_released", jobs=len(ids), error=str(error) or repr(error))
+                    if self._closing:
+                        break
+                    self._to_release += ids
+                    await pause(self._clock, delay)
+                    delay = min(delay * 2, _LONGEST_PAUSE)
+                else:
+                    self._tell(cancelled)
+        finally:
+            self._releasing = None
+
+    def _tell(self, cancelled: list[str]) -> None:
+        try:
+            self._ended(cancelled)
             self._stored(0.0)
-        self._releasing = None
+        except Exception as error:  # noqa: BLE001  # they are given away, and others come next
+            _log.error("jobs.not_told", jobs=len(cancelled), error=repr(error))

@@ -329,8 +329,8 @@ class Worker:
         while True:
             try:
                 cancelled = await self._store.release(ids, self._owner, self._clock.now())
-            except StoreUnavailableError as error:
-                _log.error("jobs.not_released", jobs=len(ids), error=str(error))
+            except Exception as error:  # noqa: BLE001  # whatever it is, they must not stay ours
+                _log.error("jobs.not_released", jobs=len(ids), error=str(error) or repr(error))
                 if self._stopping:
                     # They stay ours, unstarted: whoever recovers this process releases them.
                     return

@@ -22,7 +22,7 @@ from embedded_tasks.errors import StoreUnavailableError
 from embedded_tasks.job import Cancelled, JobRecord, JobState
 from tests.support.jobs import ME, claimed_job, job_id, new_job, running_job
 from tests.support.stores import record
-from tests.support.turns import until
+from tests.support.turns import turns, until
 from tests.support.workers import Blocking, Shop, shop
 
 pytestmark = pytest.mark.anyio
@@ -314,6 +314,7 @@ class FailingStore:
     def __init__(self, store: Any) -> None:
         self._store = store
         self.failures: dict[str, int] = {}
+        self.error: Exception = StoreUnavailableError("full")
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
@@ -321,15 +322,16 @@ class FailingStore:
         async def call(*args: Any) -> Any:
             if self.failures.get(name, 0) > 0:
                 self.failures[name] -= 1
-                raise StoreUnavailableError("full")
+                raise self.error
             return await method(*args)
 
         return call if name in ("release", "begin") else method
 
 
-async def test_jobs_are_given_away_until_the_store_takes_it(line: Line) -> None:
+@pytest.mark.parametrize("error", [StoreUnavailableError("full"), ValueError("a bug")], ids=repr)
+async def test_jobs_are_given_away_until_the_store_takes_it(line: Line, error: Exception) -> None:
     store = line.chains._store = FailingStore(line.at.store)  # type: ignore[assignment]  # it looks like one
-    store.failures["release"] = 3
+    store.failures["release"], store.error = 3, error
     line.at.worker.open()
     with capture_logs() as lines:
         line.chains.start(await line.reserve(line.note("a")))
@@ -340,6 +342,26 @@ async def test_jobs_are_given_away_until_the_store_takes_it(line: Line) -> None:
         await until(lambda: line.stored)
     assert [entry["event"] for entry in lines] == ["jobs.not_released"] * 3
     assert (await line.jobs(1))[0].state is JobState.QUEUED
+
+
+async def test_jobs_are_given_away_although_whoever_is_told_fails(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+
+    def fails(due_at: float) -> None:
+        told.append(due_at)
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(line.chains, "_stored", fails)
+    line.at.worker.open()
+    with capture_logs() as lines:
+        for count in (1, 2):
+            reserved = await line.reserve(line.note("a"), first=count)
+            line.chains._release([one.job.id for one in reserved])
+            while len(told) < count:
+                await turns()
+    assert [entry["event"] for entry in lines] == ["jobs.not_told"] * 2
 
 
 async def test_a_follower_that_cannot_begin_is_given_away_with_those_behind_it(

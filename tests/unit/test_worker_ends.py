@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
 
 from embedded_tasks.errors import StoreError, StoreUnavailableError
 from embedded_tasks.job import JobState
-from tests.support.jobs import ME, OTHER, job_id
+from tests.support.jobs import ME, OTHER, job_id, new_job
 from tests.support.stores import claim_all, record, write
+from tests.support.turns import until
 from tests.support.workers import (
     Blocking,
     Shop,
@@ -53,6 +55,31 @@ async def test_a_claim_that_fails_is_made_again_a_second_later(at: Shop) -> None
     assert [line["error"] for line in lines] == ["busy", "worse"]
     assert {line["event"] for line in lines} == {"worker.claim_failed"}
     assert at.worker._lanes[True].slots.free == 2
+
+
+@pytest.mark.parametrize("error", [StoreUnavailableError("full"), ValueError("a bug")], ids=repr)
+async def test_what_cannot_be_given_back_is_given_back_a_second_later(
+    at: Shop, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    errors, release = [error], at.store.release
+
+    async def failing(*args: Any) -> list[str]:
+        if errors:
+            raise errors.pop()
+        return cast(list[str], await release(*args))
+
+    monkeypatch.setattr(at.store, "release", failing, raising=False)
+    at.worker.open()
+    await at.store.insert([new_job(1, task="shop:0", owner=ME)])
+    with capture_logs() as lines:
+        at.worker._give_to_everybody([job_id(1)])
+        await until(lambda: at.clock.waits)
+    assert [line["event"] for line in lines] == ["jobs.not_released"]
+    assert at.clock.waits == [1.0]
+    assert (await record(at.store, 1)).owner == ME
+    at.clock.advance(1)
+    await until(lambda: at.overflows)
+    assert (await record(at.store, 1)).owner is None
 
 
 async def test_a_job_whose_start_cannot_be_written_down_goes_back_unstarted(at: Shop) -> None:

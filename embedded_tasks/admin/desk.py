@@ -28,7 +28,7 @@ from embedded_tasks.job import JobRecord
 from embedded_tasks.routes import module_of
 from embedded_tasks.runner import Runner
 
-__all__ = ["Desk", "Endpoint", "Who", "client_address"]
+__all__ = ["Desk", "Endpoint", "Who", "check_options", "client_address"]
 
 Who = Callable[[Request], str | None]
 """Says who asks, for the audit trail; called when the dependencies have let a request through."""
@@ -66,6 +66,19 @@ class Endpoint:
     extra: Mapping[str, Any] = field(default_factory=dict)
     responses: Mapping[int | str, dict[str, Any]] = field(default_factory=dict)
     answers: type[Response] | None = None
+
+
+def check_options(function: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse an option that is spelt wrong: it would leave something open or shown.
+
+    Raises:
+        ConfigurationError: There is one; names those that there are.
+    """
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ConfigurationError(
+            f"{function} has no option {', '.join(unknown)}; known are {', '.join(sorted(known))}."
+        )
 
 
 def client_address(request: Request) -> str | None:

@@ -60,10 +60,7 @@ def endpoints(desk: Desk, functions: Sequence[Callable[..., Any]]) -> list[Endpo
     if isinstance(given, str) or not all(map(callable, given)):
         raise ConfigurationError(f"enqueue={given!r}: expected a list of functions.")
     by_name = {desk.task_name(function): function for function in functions}
-    models = [_request_model(name, function) for name, function in by_name.items()]
-    union: Any = reduce(operator.or_, models)
-    kind: Any = union if len(models) == 1 else Annotated[union, Field(discriminator="task")]
-    body = RootModel[kind]
+    body = _body_model(by_name)
     read = json_body(body)
     each = _Endpoints(desk, by_name)
 
@@ -87,6 +84,14 @@ def endpoints(desk: Desk, functions: Sequence[Callable[..., Any]]) -> list[Endpo
             responses=_PLACE,
         )
     ]
+
+
+def _body_model(functions: dict[str, Callable[..., Any]]) -> type[BaseModel]:
+    """Return a model of one request for each task."""
+    models = [_request_model(name, function) for name, function in functions.items()]
+    union: Any = reduce(operator.or_, models)
+    kind: Any = union if len(models) == 1 else Annotated[union, Field(discriminator="task")]
+    return RootModel[kind]
 
 
 class _Endpoints:
@@ -121,23 +126,7 @@ def _request_model(name: str, function: Callable[..., Any]) -> type[_Request]:
 
 def _arguments_model(name: str, function: Callable[..., Any]) -> type[BaseModel]:
     try:
-        hints = typing.get_type_hints(inspect.unwrap(function), include_extras=True)
-        fields: dict[str, Any] = {}
-        for index, parameter in enumerate(inspect.signature(function).parameters.values()):
-            hint = hints.get(parameter.name, Any)
-            if _is_context(hint):
-                continue
-            if parameter.kind not in _BY_NAME:
-                raise ConfigurationError(f"enqueue=: {name} takes {parameter}, not by a name.")
-            required = parameter.default is parameter.empty
-            # Any name will do for a parameter, but not for a field; and what stands as a default
-            # in the code is not told.
-            field: Any = (
-                Field(alias=parameter.name)
-                if required
-                else Field(alias=parameter.name, default_factory=lambda: None)
-            )
-            fields[f"p{index}"] = (hint, field)
+        fields = _fields(name, function)
         model: type[BaseModel] = create_model(
             f"Arguments of {name}", __config__=ConfigDict(extra="forbid"), **fields
         )
@@ -149,6 +138,26 @@ def _arguments_model(name: str, function: Callable[..., Any]) -> type[BaseModel]
             f"enqueue=: the parameters of {name} cannot be sent as JSON: {error}"
         ) from error
     return model
+
+
+def _fields(name: str, function: Callable[..., Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(inspect.unwrap(function), include_extras=True)
+    fields: dict[str, Any] = {}
+    for index, parameter in enumerate(inspect.signature(function).parameters.values()):
+        hint = hints.get(parameter.name, Any)
+        if _is_context(hint):
+            continue
+        if parameter.kind not in _BY_NAME:
+            raise ConfigurationError(f"enqueue=: {name} takes {parameter}, not by a name.")
+        # Any name will do for a parameter, but not for a field; and what stands as a default
+        # in the code is not told.
+        field: Any = (
+            Field(alias=parameter.name)
+            if parameter.default is parameter.empty
+            else Field(alias=parameter.name, default_factory=lambda: None)
+        )
+        fields[f"p{index}"] = (hint, field)
+    return fields
 
 
 def _is_context(hint: object) -> bool:

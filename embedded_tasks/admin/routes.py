@@ -22,12 +22,12 @@ from embedded_tasks.admin import (
     streams,
     system,
 )
-from embedded_tasks.admin.access import Guards, access_of
-from embedded_tasks.admin.desk import Desk, Who, client_address
+from embedded_tasks.admin.access import Access, Guards, access_of
+from embedded_tasks.admin.dashboard import add_pages
+from embedded_tasks.admin.desk import Desk, Endpoint, Who, check_options, client_address
 from embedded_tasks.admin.feed import Pace
 from embedded_tasks.admin.masking import Masking
 from embedded_tasks.admin.origins import origins_of
-from embedded_tasks.errors import ConfigurationError
 from embedded_tasks.runner import Runner
 
 __all__ = ["RouterOptions", "router"]
@@ -36,7 +36,21 @@ _API = "/api/v1"
 
 
 class RouterOptions(TypedDict, total=False):
-    """What `router` takes beside the runner and its guards."""
+    """What `router` takes beside the runner and its guards.
+
+    Args:
+        name: Begins the operation ids and is their tag (default "tasks"); give each router of an
+            app its own.
+        include_in_schema: Whether the app's OpenAPI document shows the routes (default True).
+        enqueue: The tasks that clients may enqueue over HTTP (default none).
+        who: A function of the request that says who asks, for the audit trail (default the
+            client's address).
+        secrets: Further names whose values are masked, such as "iban".
+        allowed_origins: Origins of other front ends whose pages may change things.
+        pace: How long streams wait and live.
+        dashboard: Whether there are pages for people too (default True); they need the extra
+            "dashboard".
+    """
 
     name: str
     include_in_schema: bool
@@ -45,6 +59,7 @@ class RouterOptions(TypedDict, total=False):
     secrets: Iterable[str]
     allowed_origins: Iterable[str]
     pace: Pace
+    dashboard: bool
 
 
 def router(
@@ -66,16 +81,11 @@ def router(
         operate: For those who may also retry, cancel, run now, pause and enqueue; left out, there
             are no such routes.
         admin: For those who may also delete; left out, nobody may.
-        options: `name` (default "tasks") begins the operation ids and is their tag: give each
-            router of an app its own. `include_in_schema` (default True): whether the app's OpenAPI
-            document shows the routes. `enqueue`: the tasks that clients may enqueue over HTTP
-            (default none). `who`: a function of the request that says who asks, for the audit
-            trail (default the client's address). `secrets`: further names whose values are
-            masked. `allowed_origins`: origins of other front ends whose pages may change things.
-            `pace`: how long streams wait and live.
+        options: See `RouterOptions`.
 
     Raises:
-        ConfigurationError: There are no dependencies; the message says what to write.
+        ConfigurationError: There are no dependencies, or Jinja2 is missing; the message says what
+            to write.
 
     Example:
         ```python
@@ -83,33 +93,38 @@ def router(
         app.include_router(router, prefix="/admin/tasks")
         ```
     """
-    unknown = set(options) - set(RouterOptions.__annotations__)
-    if unknown:
-        raise ConfigurationError(
-            f"admin.router has no option {', '.join(sorted(unknown))}; known are "
-            f"{', '.join(sorted(RouterOptions.__annotations__))}."
-        )
-    desk = Desk(
+    check_options("admin.router", options, RouterOptions.__annotations__)
+    desk = _desk(runner, access_of(dependencies, read, operate, admin), options)
+    made = desk.router(include_in_schema=options.get("include_in_schema", True))
+    for found in _resources(desk, options.get("enqueue", ())):
+        desk.add(made, found, prefix=_API)
+    if options.get("dashboard", True):
+        add_pages(desk, made)
+    return made
+
+
+def _desk(runner: Runner, access: Access, options: RouterOptions) -> Desk:
+    return Desk(
         runner,
-        access_of(dependencies, read, operate, admin),
+        access,
         name=options.get("name", "tasks"),
         who=options.get("who", client_address),
         allowed_origins=origins_of(options.get("allowed_origins", ())),
         masking=Masking(options.get("secrets", ())),
         pace=options.get("pace", Pace()),
     )
-    made = desk.router(include_in_schema=options.get("include_in_schema", True))
+
+
+def _resources(desk: Desk, enqueue: Sequence[Callable[..., Any]]) -> Iterable[list[Endpoint]]:
     # Fixed paths stand before those with an id in the same place.
-    for found in (
+    return (
         export.endpoints(desk),
         bulk.endpoints(desk),
         jobs.endpoints(desk),
         actions.endpoints(desk),
-        enqueuing.endpoints(desk, options.get("enqueue", ())),
+        enqueuing.endpoints(desk, enqueue),
         queues.endpoints(desk),
         stats.endpoints(desk),
         streams.endpoints(desk),
         system.endpoints(desk),
-    ):
-        desk.add(made, found, prefix=_API)
-    return made
+    )

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from embedded_tasks.admin.access import Access, Role
-from embedded_tasks.admin.desk import Desk, Endpoint
+from embedded_tasks.admin.desk import Desk, Endpoint, check_options
 from embedded_tasks.admin.feed import Pace
 from embedded_tasks.admin.fields import JobId, LastEventId
 from embedded_tasks.admin.masking import Masking
@@ -60,7 +60,16 @@ class OwnJob(BaseModel):
 
 
 class StatusOptions(TypedDict, total=False):
-    """What `status_router` takes beside the runner, the caller and a name."""
+    """What `status_router` takes beside the runner, the caller and a name.
+
+    Args:
+        results: Show what a job returned, its secrets masked (default True).
+        reasons: Show why a job failed, which is the text of an exception (default False).
+        cancel: Let owners cancel their jobs (default True).
+        secrets: Further names whose values are masked, such as "iban".
+        allowed_origins: Origins of other front ends whose pages may cancel.
+        pace: How long streams wait and live.
+    """
 
     results: bool
     reasons: bool
@@ -84,13 +93,9 @@ def status_router(
 
     Args:
         runner: The app's runner.
-        caller: A dependency of yours that returns who asks, as text; it raises
-            `HTTPException(401)` for strangers, and None is answered so too.
+        caller: A dependency of yours that returns who asks, as text; None is answered with 401.
         name: Begins the operation ids and is their tag; `accepted(job, router=name)` finds it.
-        options: `results` (default True): show what a job returned, its secrets masked. `reasons`
-            (default False): show why a job failed, which is the text of an exception. `cancel`
-            (default True): let owners cancel their jobs. `secrets`, `allowed_origins` and `pace`
-            are those of `router`.
+        options: See `StatusOptions`.
 
     Raises:
         ConfigurationError: `caller` is no function, or an option is unknown.
@@ -100,12 +105,24 @@ def status_router(
         app.include_router(admin.status_router(runner, caller=user_id), prefix="/jobs")
         ```
     """
-    unknown = set(options) - set(StatusOptions.__annotations__)
-    if unknown:
-        raise ConfigurationError(
-            f"status_router has no option {', '.join(sorted(unknown))}; known are "
-            f"{', '.join(sorted(StatusOptions.__annotations__))}."
-        )
+    check_options("status_router", options, StatusOptions.__annotations__)
+    may_cancel = () if options.get("cancel", True) else None
+    desk = Desk(
+        runner,
+        Access((Depends(_guard(caller)),), may_cancel, None),
+        name=name,
+        who=_caller,
+        allowed_origins=origins_of(options.get("allowed_origins", ())),
+        masking=Masking(options.get("secrets", ())),
+        pace=options.get("pace", Pace()),
+    )
+    router = desk.router()
+    desk.add(router, _endpoints(desk, options))
+    return router
+
+
+def _guard(caller: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a dependency that lets those through of whom it is known who they are."""
     if not callable(caller):
         raise ConfigurationError(
             f"status_router(caller={caller!r}): expected a dependency, a function that returns "
@@ -117,30 +134,17 @@ def status_router(
             raise HTTPException(401, "It is not known who asks.")
         request.scope[_CALLER] = str(who)
 
-    access = Access((Depends(remember),), () if options.get("cancel", True) else None, None)
-    desk = Desk(
-        runner,
-        access,
-        name=name,
-        who=_caller,
-        allowed_origins=origins_of(options.get("allowed_origins", ())),
-        masking=Masking(options.get("secrets", ())),
-        pace=options.get("pace", Pace()),
-    )
-    router = desk.router()
-    endpoints = _endpoints(
-        desk, results=options.get("results", True), reasons=options.get("reasons", False)
-    )
-    desk.add(router, endpoints)
-    return router
+    return remember
 
 
 def _caller(request: Request) -> str:
     return str(request.scope[_CALLER])
 
 
-def _endpoints(desk: Desk, *, results: bool, reasons: bool) -> list[Endpoint]:
-    each = _Endpoints(desk, results=results, reasons=reasons)
+def _endpoints(desk: Desk, options: StatusOptions) -> list[Endpoint]:
+    each = _Endpoints(
+        desk, results=options.get("results", True), reasons=options.get("reasons", False)
+    )
     later = {
         "Retry-After": {
             "description": "While it is not finished: seconds to wait before asking again.",

@@ -21,7 +21,7 @@ from embedded_tasks.errors import JobNotFoundError
 from embedded_tasks.job import FINISHED, JobRecord
 from embedded_tasks.reported import FeedEvent, FeedKind
 
-__all__ = ["JOB_STREAM", "JobStream", "endpoints"]
+__all__ = ["JOB_STREAM", "STREAM", "JobStream", "endpoints"]
 
 _DONE_MARK = ".done"
 

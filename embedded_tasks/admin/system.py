@@ -16,7 +16,7 @@ from embedded_tasks.admin.masking import Masking
 from embedded_tasks.admin.moments import Moment, known_moment, moment
 from embedded_tasks.admin.problems import problem
 from embedded_tasks.health import Health
-from embedded_tasks.reported import Durability
+from embedded_tasks.reported import Durability, NonDurableSite, ProcessReport
 
 __all__ = ["JobDurability", "JobProcess", "JobSite", "RunnerHealth", "RunnerStatus", "endpoints"]
 
@@ -160,30 +160,32 @@ def _durability(found: Durability, masking: Masking) -> JobDurability:
         sqlite=found.sqlite,
         wal_reset_bug=found.wal_reset_bug,
         schema_number=found.schema,
-        processes=[
-            JobProcess(
-                id=each.id,
-                pid=each.pid,
-                started_at=known_moment(each.started_at),
-                runs_jobs=each.runs_jobs,
-                lock=each.lock,
-                why=each.why,
-                running=each.running,
-            )
-            for each in found.processes
-        ],
+        processes=[_process(each) for each in found.processes],
         recovered=found.recovered,
         recovered_processes=found.recovered_processes,
         recovered_held=found.recovered_held,
         non_durable=found.non_durable,
-        non_durable_sites=[
-            JobSite(
-                file=each.file,
-                line=each.line,
-                reason=masking.text(each.reason),
-                count=each.count,
-                last_at=known_moment(each.last_at),
-            )
-            for each in found.non_durable_sites
-        ],
+        non_durable_sites=[_site(each, masking) for each in found.non_durable_sites],
+    )
+
+
+def _process(found: ProcessReport) -> JobProcess:
+    return JobProcess(
+        id=found.id,
+        pid=found.pid,
+        started_at=known_moment(found.started_at),
+        runs_jobs=found.runs_jobs,
+        lock=found.lock,
+        why=found.why,
+        running=found.running,
+    )
+
+
+def _site(found: NonDurableSite, masking: Masking) -> JobSite:
+    return JobSite(
+        file=found.file,
+        line=found.line,
+        reason=masking.text(found.reason),
+        count=found.count,
+        last_at=known_moment(found.last_at),
     )

@@ -20,6 +20,7 @@ from embedded_tasks.errors import ConfigurationError
 from embedded_tasks.job import ShownState
 from tests.support.jobs import job_id, new_job
 from tests.web.admin.status_app import (
+    API,
     GUARDED,
     StillRunner,
     all_routes,
@@ -31,7 +32,11 @@ from tests.web.admin.status_app import (
     status_app,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [
+    pytest.mark.anyio,
+    # FastAPI itself reads it when it makes the OpenAPI document; old releases of pydantic warn.
+    pytest.mark.filterwarnings("ignore:The `__fields__` attribute:DeprecationWarning"),
+]
 
 ODD = b'{"action": "retry", "filter"'
 
@@ -151,9 +156,10 @@ async def test_a_role_may_do_what_is_its_own_and_all_that_is_below(runner: Still
                 if (await client.request(method, f"http://test/ops{path}")).status_code == 403
             }
     everything = {f"{method} {path}" for method, path in paths_of(router)}
+    assert len(everything) >= 27
     steering = {each for each in everything if not each.startswith("GET ")}
     deleting = {each for each in everything if each.startswith("DELETE ") or "delete" in each}
-    assert len(deleting) == 2
+    assert len(deleting) >= 2
     assert refused["read"] == steering
     assert refused["read operate"] == deleting
     assert refused["read operate admin"] == set()
@@ -171,7 +177,7 @@ def test_a_role_that_is_left_out_has_no_routes(runner: StillRunner) -> None:
 
 async def test_every_answer_is_kept_out_of_caches(client: httpx.AsyncClient) -> None:
     for method, path in paths_of(closed(StillRunner())):
-        if not path.endswith("/events"):
+        if path.startswith(API) and not path.endswith("/events"):
             answer = await client.request(method, f"http://test/ops{path}")
             assert {name: answer.headers[name] for name in GUARDED} == GUARDED, path
 

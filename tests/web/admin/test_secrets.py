@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import Depends, Request
 from pydantic import BaseModel, SecretStr
 
-from embedded_tasks import JobContext, JobFailedError, NotDurableError, TaskRunner, admin, task
+from embedded_tasks import Job, JobContext, JobFailedError, NotDurableError, TaskRunner, admin, task
 from embedded_tasks.admin import Pace
 from tests.web.admin.status_app import (
     API,
@@ -67,11 +68,33 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> TaskRunner:
     return TaskRunner("tasks.db", modules=["tests"])
 
 
+async def everything(
+    client: httpx.AsyncClient, failed: Job[Any], gave: Job[Any], runner: TaskRunner
+) -> dict[str, str]:
+    """What every route tells, by its path."""
+    router = admin.router(runner, dependencies=[Depends(only_operators)])
+    told: dict[str, str] = {}
+    for job in (failed, gave):
+        for method, path in paths_of(router, job.id):
+            if method == "GET":
+                url = f"http://test/ops{path}?metric=failures"
+                answer = await client.get(url if "series" in path else url.partition("?")[0])
+                told[f"{path} {job.task}"] = answer.text
+        for end in ("", "/events"):
+            told[f"mine{end} {job.task}"] = (
+                await client.get(f"http://test/mine/{job.id}{end}")
+            ).text
+        after = {"last-event-id": "0-0-0"}
+        told[f"events {job.task}"] = (await client.get("/events", headers=after)).text
+    for form in ("csv", "ndjson"):
+        told[form] = (await client.get("/jobs/export", params={"form": form})).text
+    return told
+
+
 async def test_no_route_tells_a_secret(runner: TaskRunner) -> None:
     app = status_app(runner, secrets=["iban"], pace=SHORT)
     users = admin.status_router(runner, caller=caller, reasons=True, pace=SHORT, secrets=["iban"])
     app.include_router(users, prefix="/mine")
-    router = admin.router(runner, dependencies=[Depends(only_operators)])
     async with operating(app) as client:
         whose = runner.options(owner="ann")
         failed = await whose.enqueue(
@@ -88,21 +111,7 @@ async def test_no_route_tells_a_secret(runner: TaskRunner) -> None:
         await gave.result(timeout=30)
         await (await runner.enqueue(hint, "t0ken-abc")).result(timeout=30)
         await runner._running("test").operating.notebook._flush()
-        told = {}
-        for job in (failed, gave):
-            for method, path in paths_of(router, job.id):
-                if method == "GET":
-                    url = f"http://test/ops{path}?metric=failures"
-                    answer = await client.get(url if "series" in path else url.partition("?")[0])
-                    told[f"{path} {job.task}"] = answer.text
-            for end in ("", "/events"):
-                told[f"mine{end} {job.task}"] = (
-                    await client.get(f"http://test/mine/{job.id}{end}")
-                ).text
-            after = {"last-event-id": "0-0-0"}
-            told[f"events {job.task}"] = (await client.get("/events", headers=after)).text
-        for form in ("csv", "ndjson"):
-            told[form] = (await client.get("/jobs/export", params={"form": form})).text
+        told = await everything(client, failed, gave, runner)
     assert len(told) >= 40
     for place, text in told.items():
         for secret in SECRETS:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import structlog
 
 from embedded_tasks.errors import StoreError, StoreFormatError, StoreUnavailableError
+from embedded_tasks.store.callers import Commit, Deadlines, cancel_later
 from embedded_tasks.store.checkpoint import Checkpointer
 from embedded_tasks.store.connection import Connection, is_undecodable, translated
 from embedded_tasks.store.identity import FileIdentity
@@ -92,7 +93,7 @@ class Writer:
         self._closing = False
         # Asked for at each operation, it would be a system call (Python before 3.12).
         self._loop = asyncio.get_running_loop()
-        self._deadlines = _Deadlines()
+        self._deadlines = Deadlines()
         self._commit_began: float | None = None
         self._has_lock = False
         self._later: asyncio.TimerHandle | None = None
@@ -123,7 +124,7 @@ class Writer:
         """
         if self._closing:
             raise StoreUnavailableError(f"{self._path} is closed.")
-        future = operation.future = (_Commit if insist else asyncio.Future)(loop=self._loop)
+        future = operation.future = (Commit if insist else asyncio.Future)(loop=self._loop)
         self._pending.append(operation)
         self._wake.set()
         if wait is not None:
@@ -140,7 +141,7 @@ class Writer:
             ) from None
         except asyncio.CancelledError as error:
             if insist and not future.exception():
-                _cancel_later(error)
+                cancel_later(error)
                 return future.result()
             self._give_up(operation, future)
             raise
@@ -369,56 +370,3 @@ def _do_nothing() -> None:
 
 def _write_nothing(_connection: sqlite3.Connection, _rows: list[Any]) -> None:
     """An operation for the sake of the checkpoint after it."""
-
-
-class _Commit(asyncio.Future[Any]):
-    """The end of an operation that is waited for even by a task that is cancelled.
-
-    What a scope of anyio's around it would do, without its price in every request.
-    """
-
-    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002  # asyncio's own name
-        # The task is told when this is done, and not before.
-        return False
-
-
-def _cancel_later(error: asyncio.CancelledError) -> None:
-    """Let the running task go on to its next await, and be cancelled there, as it was here."""
-    task = asyncio.current_task()
-    if task is not None:
-        # The same cancellation, counted once: `asyncio.timeout` and anyio's scopes know their own.
-        task.uncancel()
-        task.cancel(*error.args)
-
-
-class _Deadlines:
-    """One timer for all who wait equally long; a timer for each costs more than the rest of it."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, future: asyncio.Future[Any], when: float) -> None:
-        """Fail a future that is not done by this time of the loop's clock."""
-        self._waiting.append((when, future))
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_at(when, self._over)
-
-    def look(self) -> None:
-        """Forget those that are done; with none left there is no timer."""
-        while self._waiting and self._waiting[0][1].done():
-            self._waiting.popleft()
-        if not self._waiting and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _over(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = None
-        while self._waiting and self._waiting[0][0] <= loop.time():
-            _, future = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(TimeoutError())
-        self.look()
-        if self._waiting:
-            self._timer = loop.call_at(self._waiting[0][0], self._over)

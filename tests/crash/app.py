@@ -50,7 +50,7 @@ async def leave_the_dead(*_: object) -> None:
 
 
 if os.environ.get("CRASH_RECOVERY") == "off":
-    Recoverer.recover = leave_the_dead  # type: ignore[method-assign]  # on purpose
+    Recoverer.recover = leave_the_dead  # type: ignore[method-assign,assignment]  # on purpose
 
 app = FastAPI()
 app.add_middleware(KilledAsTheResponseBegins)

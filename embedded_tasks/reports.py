@@ -52,6 +52,10 @@ class Reports:
         self._clock = clock
         self._non_durable = non_durable
 
+    def now(self) -> float:
+        """Return the time by which all of this is told, in seconds since 1970."""
+        return self._clock.now()
+
     async def jobs(
         self,
         wanted: JobFilter | None = None,

@@ -23,6 +23,7 @@ from embedded_tasks.admin import (
     system,
 )
 from embedded_tasks.admin.access import Access, Guards, access_of
+from embedded_tasks.admin.dashboard import add_pages
 from embedded_tasks.admin.desk import Desk, Endpoint, Who, check_options, client_address
 from embedded_tasks.admin.feed import Pace
 from embedded_tasks.admin.masking import Masking
@@ -47,6 +48,8 @@ class RouterOptions(TypedDict, total=False):
         secrets: Further names whose values are masked, such as "iban".
         allowed_origins: Origins of other front ends whose pages may change things.
         pace: How long streams wait and live.
+        dashboard: Whether there are pages for people too (default True); they need the extra
+            "dashboard".
     """
 
     name: str
@@ -56,6 +59,7 @@ class RouterOptions(TypedDict, total=False):
     secrets: Iterable[str]
     allowed_origins: Iterable[str]
     pace: Pace
+    dashboard: bool
 
 
 def router(
@@ -94,6 +98,8 @@ def router(
     made = desk.router(include_in_schema=options.get("include_in_schema", True))
     for found in _resources(desk, options.get("enqueue", ())):
         desk.add(made, found, prefix=_API)
+    if options.get("dashboard", True):
+        add_pages(desk, made)
     return made
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from embedded_tasks.job import AttemptError
 
-__all__ = ["class_name", "describe", "group_of", "matches", "place_of", "storable"]
+__all__ = ["class_name", "describe", "group_of", "matches", "place_of", "shown", "storable"]
 
 _LONGEST_MESSAGE = 4_000
 _LONGEST_TRACEBACK = 64_000
@@ -90,3 +90,11 @@ def storable(text: str) -> str:
     """Return a text that SQLite and its readers take whole, whatever is in it."""
     # SQLite takes UTF-8; a lone surrogate has none, and NUL would end the text for many readers.
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
+
+
+def shown(value: object) -> str:
+    """Return any value as a text that can be stored."""
+    try:
+        return storable(str(value))
+    except Exception as broken:  # noqa: BLE001  # a user's __str__ may raise anything
+        return f"<it cannot be shown: {type(broken).__name__}>"

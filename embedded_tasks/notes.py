@@ -18,7 +18,7 @@ from embedded_tasks.attempt import Attempt
 from embedded_tasks.clock import Clock, Timer
 from embedded_tasks.collector import Collector
 from embedded_tasks.errors import StoreError
-from embedded_tasks.failure import storable
+from embedded_tasks.failure import shown, storable
 from embedded_tasks.job import Outcome
 from embedded_tasks.store import Notes, Store
 
@@ -82,7 +82,7 @@ class Notebook:
     ) -> None:
         """Take a line of a job's log."""
         line = storable(str(text)[:_LONGEST_LINE])
-        more = {storable(str(name)): _shown(value) for name, value in fields.items()}
+        more = {storable(str(name)): shown(value)[:_LONGEST_LINE] for name, value in fields.items()}
         encoded = json.dumps(more) if more else None
         size = len(line) + len(encoded or "") + 32
         row = (job_id, attempt, self._clock.now(), str(level)[:20], line, encoded, size)
@@ -168,10 +168,3 @@ class Notebook:
         if self._flushing is not None:
             await self._flushing
         await self._flush()
-
-
-def _shown(value: object) -> str:
-    try:
-        return storable(str(value)[:_LONGEST_LINE])
-    except Exception as broken:  # noqa: BLE001  # a user's __str__ may raise anything
-        return f"<it cannot be shown: {type(broken).__name__}>"

@@ -34,7 +34,7 @@ from embedded_tasks.errors import (
     PayloadError,
     UnknownTaskError,
 )
-from embedded_tasks.failure import describe, matches, storable
+from embedded_tasks.failure import describe, matches, shown, storable
 from embedded_tasks.references import References
 from embedded_tasks.retry import Retry, Snooze
 from embedded_tasks.task import Catalogue, Task, is_async
@@ -48,6 +48,7 @@ HAS_BEGUN = {"begun": True}
 """What a child says when it calls the function."""
 
 _FIRST_TO_GO = 500
+_PROGRESS_EVERY = 0.2
 _is_child = threading.Event()
 
 
@@ -62,6 +63,7 @@ class _Job:
 
     order: Message
     context: JobContext
+    notes: _Notes
     lock: threading.Lock = field(default_factory=threading.Lock)
     loop: asyncio.AbstractEventLoop | None = None
     task: asyncio.Task[Any] | None = None
@@ -82,24 +84,61 @@ class _Job:
 
 
 class _Notes:
-    """What a function says of its job goes to the parent, which keeps it."""
+    """What a function says of its job goes to the parent, which keeps it.
+
+    Of what is told of the progress in a fifth of a second only the last goes: a loop that tells of
+    each row shall not keep the app's event loop busy.
+    """
 
     def __init__(self, send: Callable[[Message], None]) -> None:
         self._send = send
+        self._lock = threading.Lock()
+        self._progress: Message | None = None
+        self._rest: threading.Timer | None = None
+        self._closed = False
 
     def progress(
         self, job_id: str, attempt: int, done: float, total: float | None, message: str | None
     ) -> None:
         """Pass on how far the job has come."""
         del job_id, attempt
-        self._send({"progress": [done, total, message]})
+        with self._lock:
+            self._progress = {"progress": [done, total, message]}
+            if self._rest is None and not self._closed:
+                self._send_progress()
+
+    def _send_progress(self) -> None:
+        self._rest = None
+        if self._progress is not None:
+            self._send(self._progress)
+            self._progress = None
+            self._rest = threading.Timer(_PROGRESS_EVERY, self._rested)
+            self._rest.daemon = True
+            self._rest.start()
+
+    def _rested(self) -> None:
+        with self._lock:
+            if not self._closed:
+                self._send_progress()
 
     def log(
         self, job_id: str, attempt: int, level: str, text: str, fields: Mapping[str, object]
     ) -> None:
         """Pass on a line of the job's log."""
         del job_id, attempt
-        self._send({"said": text, "level": level, "fields": dict(fields)})
+        texts = {name: shown(value) for name, value in fields.items()}
+        with self._lock:
+            if not self._closed:
+                self._send({"said": text, "level": level, "fields": texts})
+
+    def close(self) -> None:
+        """Send what is left; what threads of the function say from now on is not of its job."""
+        with self._lock:
+            self._closed = True
+            if self._rest is not None:
+                self._rest.cancel()
+            if self._progress is not None:
+                self._send(self._progress)
 
 
 class _Line:
@@ -119,6 +158,7 @@ class _Line:
             if worker is None or worker.known != job.order["known"]:
                 worker = _Worker(job.order["known"], job.order["limit"])
             answer = worker.do(job, self._send)
+            job.notes.close()
             # Before the parent knows, which sends the next one then.
             self._present = None
             self._send(answer)
@@ -138,14 +178,17 @@ class _Line:
 
     def _hear(self, message: Message) -> _Job | None:
         if "order" in message:
-            context = JobContext(**message["context"], _notes=_Notes(self._send))
-            job = self._present = _Job(message, context)
+            notes = _Notes(self._send)
+            context = JobContext(**message["context"], _notes=notes)
+            job = self._present = _Job(message, context, notes)
             return job
         if "stop" in message:
             told = self._present
             if told is not None and told.order["order"] == message["stop"]:
+                # First, for it may end at once when it is told.
+                stack = told.stack()
                 told.context.stop()
-                self._send({"stack": told.stack()})
+                self._send({"stack": stack})
                 told.cancel()
         else:
             self._jobs.put(None)

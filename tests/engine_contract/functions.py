@@ -70,6 +70,38 @@ def tell(ctx: JobContext, word: str) -> str:
     return f"{ctx.job_id} {ctx.attempt} {ctx.queue} {ctx.request_id}"
 
 
+class Odd:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def tell_odd_things(ctx: JobContext) -> None:
+    ctx.log("nul \0 and \ud800", odd=Odd(), nested={(1, 2): {3}})
+
+
+def tell_often(ctx: JobContext, times: int) -> None:
+    for time in range(times):
+        ctx.progress(time + 1, times)
+
+
+def tell_twice_and_wait(ctx: JobContext) -> None:
+    ctx.progress(1, 2)
+    ctx.progress(2, 2)
+    wait_until_told(ctx)
+
+
+_left_behind: list[JobContext] = []
+
+
+def leave_context(ctx: JobContext) -> None:
+    _left_behind.append(ctx)
+
+
+def tell_of_another() -> None:
+    _left_behind[-1].progress(1)
+    _left_behind[-1].log("too late")
+
+
 def wait_until_told(ctx: JobContext) -> None:
     while not ctx.stopping:
         threading.Event().wait(0.001)
@@ -77,6 +109,17 @@ def wait_until_told(ctx: JobContext) -> None:
 
 
 async def wait_for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+def say_and_wait(ctx: JobContext) -> None:
+    ctx.progress(1)
+    wait_until_told(ctx)
+
+
+async def say_and_wait_for_ever(ctx: JobContext) -> None:
+    # Said when it waits.
+    asyncio.get_running_loop().call_soon(ctx.progress, 1)
     await asyncio.Event().wait()
 
 

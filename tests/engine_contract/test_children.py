@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from embedded_tasks.clock import SystemClock, pause
 from embedded_tasks.context import JobCancelled, JobContext
 from embedded_tasks.engine import ChildDied, Children, Encoded, NotRunnable, RemoteError, Threads
 from embedded_tasks.job import AttemptError
@@ -121,12 +122,59 @@ async def test_the_function_has_its_context_and_what_it_says_comes_out(children:
     ]
 
 
+async def said(children: Children, *what: Any) -> list[tuple[Any, ...]]:
+    """Return what a call says of its job."""
+    on, notes = engine(children), Notes()
+    on.context = JobContext(job_id="id", task="t", attempt=1, _notes=notes)
+    on.send(order(*what))
+    assert await on.end() == (None, None)
+    return notes.notes
+
+
+async def test_of_progress_that_is_told_often_the_last_comes_out_and_not_all(
+    children: Children,
+) -> None:
+    notes = await said(children, functions.tell_often, "[1,[20000],{}]")
+    assert len(notes) < 2_000
+    assert notes[-1] == ("id", 1, 20_000, 20_000, None)
+
+
+async def test_the_last_progress_comes_out_while_the_function_runs(children: Children) -> None:
+    on, notes = engine(children), Notes()
+    on.context = JobContext(job_id="id", task="t", attempt=1, _notes=notes)
+    call = on.send(order(functions.tell_twice_and_wait))
+    while len(notes.notes) < 2:
+        await pause(SystemClock(), 0.01)
+    assert [note[2] for note in notes.notes] == [1, 2]
+    call.interrupt()
+    await on.end()
+
+
+async def test_odd_things_that_are_told_harm_nobody(children: Children) -> None:
+    assert await said(children, functions.tell_odd_things) == [
+        (
+            "id",
+            1,
+            "info",
+            "nul \0 and \ud800",
+            {"odd": "<it cannot be shown: RuntimeError>", "nested": "{(1, 2): {3}}"},
+        )
+    ]
+
+
+async def test_what_is_told_after_the_end_is_not_told_of_the_next_job(children: Children) -> None:
+    assert await said(children, functions.leave_context) == []
+    assert await said(children, functions.tell_of_another) == []
+
+
 async def test_a_function_that_is_told_to_stop_may_end_by_itself(children: Children) -> None:
-    for work in (functions.wait_until_told, functions.wait_for_ever):
-        on = engine(children)
+    for work in (functions.say_and_wait, functions.say_and_wait_for_ever):
+        on, notes = engine(children), Notes()
+        on.context = JobContext(job_id="id", task="t", attempt=1, _notes=notes)
         call = on.send(order(work))
         assert call.interruptible
-        await on.begun.wait()
+        while not notes.notes:
+            await pause(SystemClock(), 0.01)
         call.interrupt()
         _, error = await on.end()
         assert isinstance(error, JobCancelled)

@@ -66,7 +66,7 @@ from embedded_tasks.job import (
     Succeeded,
 )
 from embedded_tasks.retry import Retry, Snooze, delay_before_retry
-from embedded_tasks.task import Task, is_async
+from embedded_tasks.task import Task
 
 __all__ = ["Attempt", "Codec", "Ports", "Stop"]
 
@@ -113,6 +113,8 @@ class Ports:
     """Seconds that an async function, or one in a child, has to end after it was told to stop."""
     notes: NotesPort | None = None
     """Where progress and log lines go."""
+    loop: asyncio.AbstractEventLoop | None = None
+    """The running loop, if it is at hand."""
 
 
 class Attempt:
@@ -151,16 +153,7 @@ class Attempt:
         self._call: LoopCall | ThreadCall | ChildCall | None = None
         self._stack: str | None = None
         self._timers: list[Timer] = []
-        self._context = JobContext(
-            job_id=job.id,
-            task=job.task,
-            attempt=job.attempt,
-            failures=job.failures,
-            crashes=job.crashes,
-            queue=job.queue,
-            request_id=job.request_id,
-            _notes=ports.notes,
-        )
+        self._context = JobContext.of(job, ports.notes)
 
     @property
     def interruptible(self) -> bool:
@@ -213,8 +206,10 @@ class Attempt:
         context.run(self._bind_log_context)
         self._arm_end()
         self._arm_timeout()
-        if is_async(task.function):
-            self._call = start_on_loop(task.function, args, kwargs, context, self._returned)
+        if task.is_coroutine_function:
+            self._call = start_on_loop(
+                task.function, args, kwargs, context, self._returned, loop=ports.loop
+            )
         else:
             self._call = ports.threads.start(
                 lambda: task.function(*args, **kwargs), context, self._returned, self._context.stop

@@ -96,6 +96,20 @@ class JobContext:
     _stopped: _Flag = field(default_factory=_Flag, repr=False)
     _notes: NotesPort | None = field(default=None, repr=False)
 
+    @classmethod
+    def of(cls, job: ClaimedJob, notes: NotesPort | None) -> JobContext:
+        """Return the context of an attempt; called by the worker."""
+        return cls(
+            job_id=job.id,
+            task=job.task,
+            attempt=job.attempt,
+            failures=job.failures,
+            crashes=job.crashes,
+            queue=job.queue,
+            request_id=job.request_id,
+            _notes=notes,
+        )
+
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Tell how far the job has come; from the loop, a thread or a child process alike.
 

@@ -38,7 +38,7 @@ class Lane:
             the slots do not stand empty during a commit, and none when jobs take longer.
         ended: How many attempts have ended since the start.
         due: Whether the store may have more that is due.
-        starting: Whether jobs out of `ready` are being started just now.
+        starting: Whether jobs out of `ready` are about to be started.
         ended_at: When the last attempt ended, by the monotonic clock.
     """
 
@@ -54,7 +54,7 @@ class Lane:
 
     def want(self) -> Want | None:
         """Take the free slots for a claim; None when there is nothing to ask for."""
-        if not self.due:
+        if not self.due or self.starting:
             return None
         places = self.slots.take(self.slots.size)
         ahead = max(0, min(self.ended - self._ended_at_claim, _MOST_AHEAD) - len(self.ready))

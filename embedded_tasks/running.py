@@ -8,7 +8,7 @@ worker.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,8 +29,8 @@ FirstEnd = asyncio.Future[tuple[Outcome, BaseException | None]]
 class Marks(Protocol):
     """Where started attempts are written down, so that a crash can be told from a queue."""
 
-    def mark(self, job_id: bytes, attempt: int) -> int:
-        """Write that an attempt starts now."""
+    def mark_all(self, starts: Sequence[tuple[bytes, int]]) -> list[int]:
+        """Write that attempts start now."""
         ...
 
     def annotate(self, slot: int, flags: int) -> None:
@@ -90,6 +90,7 @@ class Running:
         self._lingering: dict[Attempt, _Entry] = {}
         self._changed = asyncio.Event()
         self._cancelled: dict[str, tuple[int, str]] = {}
+        self._loop = asyncio.get_running_loop()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -125,17 +126,42 @@ class Running:
         Raises:
             StoreUnavailableError: It could not be written down, so it was not started.
         """
-        mark = self._marks.mark(id_bytes(job.id), job.attempt)
-        first = asyncio.get_running_loop().create_future() if watched else None
+        (mark,) = self._marks.mark_all([(id_bytes(job.id), job.attempt)])
+        first = self._loop.create_future() if watched else None
         attempt = Attempt(job, self._ports, original, self._ended, self._returned_late)
-        self._running[job.id] = _Entry(attempt, mark, is_async, freed, first)
-        self._hooks.started()
-        number, reason = self._cancelled.pop(job.id, (0, ""))
-        if number == job.attempt:
-            attempt.stop(Stop.CANCELLED, reason)
-        else:
-            attempt.start()
+        self._start(_Entry(attempt, mark, is_async, freed, first))
         return first
+
+    def start_all(
+        self,
+        jobs: Sequence[ClaimedJob],
+        freed: Callable[[ClaimedJob], None],
+        *,
+        is_async: bool,
+    ) -> None:
+        """Start attempts of one kind, all written down by one write before the first of them.
+
+        Raises:
+            StoreUnavailableError: It could not be written down, so none was started.
+        """
+        if not jobs:
+            return
+        marks = self._marks.mark_all([(id_bytes(job.id), job.attempt) for job in jobs])
+        for job, mark in zip(jobs, marks, strict=True):
+            attempt = Attempt(job, self._ports, None, self._ended, self._returned_late)
+            self._start(_Entry(attempt, mark, is_async, freed, None))
+
+    def _start(self, entry: _Entry) -> None:
+        attempt = entry.attempt
+        job = attempt.job
+        self._running[job.id] = entry
+        self._hooks.started()
+        if self._cancelled:
+            number, reason = self._cancelled.pop(job.id, (0, ""))
+            if number == job.attempt:
+                attempt.stop(Stop.CANCELLED, reason)
+                return
+        attempt.start()
 
     def cancel(self, job_id: str, number: int, reason: str) -> bool | None:
         """Tell a job of this process to stop, even if it has not started yet.

@@ -227,6 +227,7 @@ class Session:
             children=self.children,
             patience=settings.cancel_patience,
             notes=self.operating.notebook,
+            loop=self.loop,
         )
         self.watchdog = Watchdog(
             parts.clock,

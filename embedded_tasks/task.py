@@ -137,9 +137,14 @@ class Task:
         return stored_name(self.name, self.versions.present)
 
     @cached_property
+    def is_coroutine_function(self) -> bool:
+        """Whether calling the function gives something to await."""
+        return is_async(self.function)
+
+    @cached_property
     def is_async(self) -> bool:
         """Whether the function runs on the event loop and not in a thread or a child process."""
-        return is_async(self.function) and self.policy.run_in != "process"
+        return self.is_coroutine_function and self.policy.run_in != "process"
 
     @cached_property
     def can_be_stopped(self) -> bool:

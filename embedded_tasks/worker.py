@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -80,6 +81,7 @@ class Worker:
             True: Lane(True, Slots(sizes[0])),
             False: Lane(False, Slots(sizes[1])),
         }
+        self._freed = {kind: partial(self._ended, lane) for kind, lane in self._lanes.items()}
         self._wake = asyncio.Event()
         self._timer: Timer | None = None
         self._timer_at = 0.0
@@ -89,6 +91,7 @@ class Worker:
         self._stopping = True
         self._stopped = False
         self._releases: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
 
     # What others ask.
 
@@ -144,8 +147,11 @@ class Worker:
         """Give back a slot that was not used."""
         lane = self._lanes[is_async]
         lane.slots.give_back()
-        self._start_ready(lane)
-        if lane.due and lane.slots.free:
+        if lane.ready and not lane.starting:
+            # Soon: the attempts that end in this round of the loop are followed by one write.
+            lane.starting = True
+            self._loop.call_soon(self._start_ready, lane)
+        elif lane.due and lane.slots.free and not lane.starting:
             self._wake.set()
 
     async def wait_for_slot(self, is_async: bool) -> bool:
@@ -174,15 +180,19 @@ class Worker:
             self._give_to_everybody([job.id])
             self._lanes[is_async].slots.give_back()
             return None
-        freed = self._async_freed if is_async else self._sync_freed
         try:
+            freed = self._freed[is_async]
             return self.running.start(job, original, freed, is_async=is_async, watched=watched)
         except StoreUnavailableError as error:
-            _log.error("job.not_started", job_id=job.id, error=str(error))
-            self._give_to_everybody([job.id])
-            self._lanes[is_async].slots.give_back()
-            self._set_timer(_PAUSE_AFTER_ERROR)
+            self._not_started([job], error, self._lanes[is_async])
             return None
+
+    def _not_started(self, jobs: Sequence[ClaimedJob], error: Exception, lane: Lane) -> None:
+        for job in jobs:
+            _log.error("job.not_started", job_id=job.id, error=str(error))
+        self._give_to_everybody([job.id for job in jobs])
+        lane.slots.give_back(len(jobs))
+        self._set_timer(_PAUSE_AFTER_ERROR)
 
     # The loop.
 
@@ -244,6 +254,7 @@ class Worker:
     def _start_claimed(self, jobs: Sequence[ClaimedJob], wanted: Sequence[Want]) -> None:
         by_kind = {want.is_async: want for want in wanted}
         # Suspects first: what they keep waiting is only other suspects.
+        starting: dict[bool, list[ClaimedJob]] = {True: [], False: []}
         for job in sorted(jobs, key=lambda job: job.crashes < SUSPECT_AFTER):
             kind = self._tasks.is_async(job.task)
             want = by_kind[kind]
@@ -251,10 +262,11 @@ class Worker:
             if job.crashes >= SUSPECT_AFTER:
                 self.suspects.started(job.id)
             if want.taken <= want.places:
-                self.start(job, None, is_async=kind)
+                starting[kind].append(job)
             else:
                 self._lanes[kind].ready.append(job)
         for want in wanted:
+            self._start_all(starting[want.is_async], self._lanes[want.is_async])
             if want.taken == want.limit:
                 # A full answer: there may be more, and the next free slot asks again.
                 self._lanes[want.is_async].due = True
@@ -267,15 +279,19 @@ class Worker:
 
     def _start_ready(self, lane: Lane) -> None:
         """Free slots are for what was claimed ahead of them."""
-        if lane.starting:
-            # An attempt that ended at once; the next one does not start inside it.
-            return
-        lane.starting = True
+        lane.starting = False
+        if not self._stopping:
+            places = lane.slots.take(len(lane.ready))
+            self._start_all([lane.ready.popleft() for _ in range(places)], lane)
+            if lane.due and lane.slots.free:
+                self._wake.set()
+
+    def _start_all(self, jobs: Sequence[ClaimedJob], lane: Lane) -> None:
+        """Start attempts in slots that were taken; see `start`."""
         try:
-            while lane.ready and not self._stopping and lane.slots.take():
-                self.start(lane.ready.popleft(), None, is_async=lane.is_async)
-        finally:
-            lane.starting = False
+            self.running.start_all(jobs, self._freed[lane.is_async], is_async=lane.is_async)
+        except StoreUnavailableError as error:
+            self._not_started(jobs, error, lane)
 
     async def _after_claim(self, result: ClaimResult, *, look: bool) -> None:
         if result.expired:
@@ -356,13 +372,7 @@ class Worker:
 
     # The ends.
 
-    def _async_freed(self, job: ClaimedJob) -> None:
-        self._freed(job, self._lanes[True])
-
-    def _sync_freed(self, job: ClaimedJob) -> None:
-        self._freed(job, self._lanes[False])
-
-    def _freed(self, job: ClaimedJob, lane: Lane) -> None:
+    def _ended(self, lane: Lane, job: ClaimedJob) -> None:
         lane.ended += 1
         lane.ended_at = self._clock.monotonic()
         self.suspects.ended(job.id)

@@ -68,6 +68,8 @@ def start_on_loop(
     kwargs: dict[str, Any],
     context: Context,
     done: Done,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
 ) -> LoopCall:
     """Start an async function.
 
@@ -77,6 +79,7 @@ def start_on_loop(
         kwargs: Keyword arguments.
         context: The context variables that the function sees.
         done: Called on the loop with the value, or with None and the error.
+        loop: The running loop; to ask for it is a system call before Python 3.12.
     """
 
     async def call() -> Any:
@@ -86,7 +89,7 @@ def start_on_loop(
             # Let through, it would end the event loop, and the app with it.
             raise _Exited(error) from error
 
-    task = asyncio.get_running_loop().create_task(call(), context=context)
+    task = (loop or asyncio.get_running_loop()).create_task(call(), context=context)
 
     def ended(task: asyncio.Task[Any]) -> None:
         if task.cancelled():

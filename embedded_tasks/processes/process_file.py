@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from embedded_tasks.errors import StoreUnavailableError
@@ -76,16 +77,28 @@ class ProcessFile:
         Raises:
             StoreUnavailableError: It could not be written; do not start the attempt.
         """
+        return self.mark_all([(job_id, attempt)])[0]
+
+    def mark_all(self, starts: Sequence[tuple[bytes, int]]) -> list[int]:
+        """Write that these attempts start now, all by one write; return their slots in order.
+
+        Args:
+            starts: Per attempt the 16 bytes of the job's id, and the attempt's number.
+
+        Raises:
+            StoreUnavailableError: It could not be written; start none of them.
+        """
         self._descriptor.require()
         with self._lock:
-            if not self._free:
+            while len(self._free) < len(starts):
                 self._grow()
-            slot = self._free[-1]
-            mark = Mark(job_id, attempt)
-            self._write(slot, encode_mark(mark))
-            self._free.pop()
-            self._marks[slot] = mark
-        return slot
+            slots = self._free[len(self._free) - len(starts) :]
+            marks = [Mark(job_id, attempt) for job_id, attempt in starts]
+            new = dict(zip(slots, marks, strict=True))
+            self._write_span(new)
+            del self._free[len(self._free) - len(starts) :]
+            self._marks.update(new)
+        return slots
 
     def annotate(self, slot: int, flags: int) -> None:
         """Add flags (`INTERRUPTED`, `TIMED_OUT`) to a mark; a cleared slot is left alone."""
@@ -111,17 +124,11 @@ class ProcessFile:
             gone = self._marks.keys() & set(slots)
             if not gone:
                 return
-            first = min(gone)
-            kept = [
-                EMPTY_RECORD
-                if slot in gone or slot not in self._marks
-                else encode_mark(self._marks[slot])
-                for slot in range(first, max(gone) + 1)
-            ]
-            self._write(first, b"".join(kept))
+            self._write_span(dict.fromkeys(gone))
             for slot in gone:
                 del self._marks[slot]
-            self._free.extend(gone)
+            # The last ones are taken first: neighbours again, so that one write is a short one.
+            self._free.extend(sorted(gone, reverse=True))
 
     def marks(self) -> list[Mark]:
         """Return the attempts of this process that have started and are not cleared."""
@@ -164,10 +171,19 @@ class ProcessFile:
         except OSError as error:
             raise _unavailable(self._path, error) from error
 
+    def _write_span(self, changed: Mapping[int, Mark | None]) -> None:
+        """Write slots anew, and what lies between them once more; None stands for a free one."""
+        records: list[bytes] = []
+        first = min(changed)
+        for slot in range(first, max(changed) + 1):
+            mark = changed[slot] if slot in changed else self._marks.get(slot)
+            records.append(EMPTY_RECORD if mark is None else encode_mark(mark))
+        self._write(first, b"".join(records))
+
     def _grow(self) -> None:
         """Double the slots."""
         self._write(self._slots, EMPTY_RECORD * self._slots)
-        self._free.extend(range(self._slots * 2 - 1, self._slots - 1, -1))
+        self._free = [*range(self._slots * 2 - 1, self._slots - 1, -1), *self._free]
         self._slots *= 2
 
 

@@ -7,7 +7,7 @@ same parts together for users. Called by tests of the services.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -47,14 +47,20 @@ class Marks:
     def __init__(self) -> None:
         self.marks: dict[int, tuple[bytes, int, int]] = {}
         self.made = 0
+        self.writes = 0
         self.full = False
 
     def mark(self, job_id: bytes, attempt: int) -> int:
+        return self.mark_all([(job_id, attempt)])[0]
+
+    def mark_all(self, starts: Sequence[tuple[bytes, int]]) -> list[int]:
         if self.full:
             raise StoreUnavailableError("the process file cannot be written")
-        self.made += 1
-        self.marks[self.made] = (job_id, attempt, 0)
-        return self.made
+        slots = [self.made + number for number in range(1, len(starts) + 1)]
+        self.made += len(starts)
+        self.writes += 1
+        self.marks |= {slot: (*start, 0) for slot, start in zip(slots, starts, strict=True)}
+        return slots
 
     def annotate(self, slot: int, flags: int) -> None:
         job_id, attempt, before = self.marks[slot]

@@ -36,7 +36,7 @@ from embedded_tasks.processes.layout import (
     publish,
     writers_lock_path,
 )
-from embedded_tasks.processes.records import FIRST_SLOTS
+from embedded_tasks.processes.records import FIRST_SLOTS, RECORD_SIZE, decode_file
 
 ANNA, BERT = "a" * 32, "b" * 32
 JOB, OTHER = b"j" * 16, b"o" * 16
@@ -301,6 +301,41 @@ def test_an_attempt_that_cannot_be_marked_is_not_marked(
             file.mark(JOB, 1)
     assert sorted([*first, file.mark(JOB, 1)]) == list(range(FIRST_SLOTS + 1))
     file.close()
+
+
+def test_attempts_that_start_together_are_marked_by_one_write_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = ProcessFile.create(tmp_path, ANNA)
+    kept = file.mark(OTHER, 7)
+    plain, written = os.pwrite, list[int]()
+
+    def counted(descriptor: int, data: bytes, offset: int) -> int:
+        written.append(len(data))
+        return plain(descriptor, data, offset)
+
+    def full(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    starts = [(JOB, number) for number in range(1, 11)]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(StoreUnavailableError):
+            file.mark_all(starts)
+    assert file.marks() == [Mark(OTHER, 7)]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", counted)
+        slots = file.mark_all(starts)
+        # Taken again after they were cleared, they are neighbours as before.
+        file.clear(*slots)
+        file.mark_all(starts)
+    assert len(written) == 3
+    assert max(written) <= 10 * RECORD_SIZE
+    assert len({*slots, kept}) == 11
+    found = decode_file(lock_path(tmp_path, ANNA).read_bytes())
+    assert found.readable
+    assert set(found.marks) == {Mark(OTHER, 7), *(Mark(JOB, number) for _, number in starts)}
+    file.close(remove=False)
 
 
 def test_threads_never_share_a_slot(tmp_path: Path) -> None:

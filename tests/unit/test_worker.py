@@ -55,6 +55,16 @@ async def test_nothing_is_claimed_before_the_work_begins(at: Shop) -> None:
     assert at.store.claims == []
 
 
+async def test_attempts_that_start_together_are_written_down_together() -> None:
+    async with shop(slots=(10, 2)) as at:
+        at.add(fast)
+        await at.insert(*range(100))
+        at.open()
+        await at.ended_attempts(100)
+        assert at.marks.made == 100
+        assert at.marks.writes <= 20
+
+
 async def test_no_more_jobs_run_than_there_are_slots(at: Shop) -> None:
     block = Blocking()
     at.add(block)

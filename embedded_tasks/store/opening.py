@@ -15,12 +15,14 @@ from pathlib import Path
 
 from embedded_tasks.errors import StoreFormatError, StoreUnavailableError
 from embedded_tasks.store.connection import translated
+from embedded_tasks.store.copying import copy_before, make_copy, remove_parts, sync_folder
 from embedded_tasks.store.queries import QUERIES
 
 __all__ = [
     "APPLICATION_ID",
     "MIGRATIONS",
     "SCHEMA_VERSION",
+    "copy_before_migration",
     "create_file",
     "prepare",
     "recognised_version",
@@ -67,18 +69,38 @@ def create_file(path: str) -> None:
             "write there."
         ) from error
     folder = Path(path).absolute().parent
-    _sync_folder(folder)
+    sync_folder(folder)
     # The folder may be new too; after a power cut it must not take the file along.
     with contextlib.suppress(PermissionError):
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+def copy_before_migration(connection: sqlite3.Connection, path: str) -> None:
+    """Keep a copy of a file whose schema is about to be changed; others may write meanwhile.
+
+    Raises:
+        StoreFormatError: A newer, foreign or damaged file; it was left as it is.
+        StoreUnavailableError: There is no room for a copy, or it cannot be read just now.
+    """
+    if path == ":memory:":
+        return
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        version = recognised_version(connection, path)
+        if not 0 < version < SCHEMA_VERSION:
+            return
+        _check_length(connection, path)
+        try:
+            make_copy(connection, path, version)
+        except (sqlite3.Error, OSError):
+            # Unless a sibling was faster, and has tidied up.
+            if recognised_version(connection, path) < SCHEMA_VERSION:
+                raise
+    except sqlite3.Error as error:
+        raise translated(error, path) from error
+    except OSError as error:
+        raise StoreUnavailableError(
+            f"{path} cannot be copied, as is done before its schema is changed: {error}."
+        ) from error
 
 
 def prepare(connection: sqlite3.Connection, path: str, settings: dict[str, str | int]) -> None:
@@ -94,11 +116,13 @@ def prepare(connection: sqlite3.Connection, path: str, settings: dict[str, str |
             connection.execute(f"PRAGMA {name}={value}").fetchall()
         _check_length(connection, path)
         if version < SCHEMA_VERSION:
-            if version > 0:
-                _keep_copy(connection, path, version)
+            if version > 0 and path != ":memory:" and not copy_before(path, version).exists():
+                make_copy(connection, path, version)
             for number, script in MIGRATIONS.items():
                 if number > version:
                     _migrate(connection, number, script)
+            if version > 0 and path != ":memory:":
+                remove_parts(path, version)
     except sqlite3.Error as error:
         raise translated(error, path) from error
 
@@ -145,18 +169,6 @@ def _check_length(connection: sqlite3.Connection, path: str) -> None:
             f"{path} is damaged: it was cut to {size:,} of {pages * page_size:,} bytes. It was "
             "left as it is: restore a backup or use `.recover`."
         )
-
-
-def _keep_copy(connection: sqlite3.Connection, path: str, version: int) -> None:
-    if path == ":memory:":
-        return
-    copy = f"{path}.before-schema-{version + 1}"
-    create_file(copy)
-    target = sqlite3.connect(copy)
-    try:
-        connection.backup(target)
-    finally:
-        target.close()
 
 
 def _migrate(connection: sqlite3.Connection, number: int, script: str) -> None:

@@ -6,6 +6,7 @@ needs a disk, as it is about one.
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from embedded_tasks.errors import StoreError, StoreFormatError, StoreUnavailableError
-from embedded_tasks.store import opening
+from embedded_tasks.store import Store, StoreSettings, copying, opening
 from embedded_tasks.store.opening import APPLICATION_ID, SCHEMA_VERSION
 from tests.support.jobs import new_job
 from tests.support.stores import claim_all, opened, record, rows
@@ -277,6 +278,88 @@ async def test_a_migration_keeps_the_jobs_and_a_copy_of_the_file(
     assert fact(copy, "PRAGMA user_version") == SCHEMA_VERSION
     assert fact(copy, "SELECT count(*) FROM jobs") == 1
     assert fact(copy, "PRAGMA integrity_check") == "ok"
+
+
+class MeanwhileLock:
+    """The writers' lock, before which somebody else has come."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        self._meanwhile: list[Callable[[], None]] = [meanwhile]
+
+    def acquire(self) -> None:
+        while self._meanwhile:
+            self._meanwhile.pop()()
+
+    def release(self) -> None: ...
+
+
+async def test_the_copy_is_made_while_others_may_write(
+    file: Path, next_release: Callable[[str], None]
+) -> None:
+    async with opened(str(file)) as store:
+        await store.insert([new_job(n) for n in (1, 2)])
+    next_release(SECOND)
+    copy = Path(f"{file}.before-schema-{NEXT}")
+    seen: list[Any] = []
+
+    def meanwhile() -> None:
+        seen.append(fact(copy, "SELECT count(*) FROM jobs"))
+        change(file, "DELETE FROM jobs WHERE seq = 1")
+
+    store = await Store.open(StoreSettings(str(file)), MeanwhileLock(meanwhile))
+    await store.close()
+    assert seen == [2]
+    assert fact(file, "SELECT count(*) FROM jobs") == 1
+    assert fact(copy, "SELECT count(*) FROM jobs") == 2
+
+
+async def test_nobody_is_harmed_by_a_sibling_that_migrates_first(
+    file: Path, next_release: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(str(file)) as store:
+        await store.insert([new_job(1)])
+    next_release(SECOND)
+
+    def overtaken(*args: Any) -> None:
+        change(file, f"PRAGMA user_version={NEXT}")
+        raise FileNotFoundError("the part is gone")
+
+    monkeypatch.setattr(opening, "make_copy", overtaken)
+    async with opened(str(file)) as store:
+        assert await rows(store, "SELECT count(*) FROM jobs") == [(1,)]
+
+
+async def test_a_copy_that_fails_leaves_nothing_and_changes_nothing(
+    file: Path, next_release: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(str(file)) as store:
+        await store.insert([new_job(1)])
+    next_release(SECOND)
+    before = {path.name for path in file.parent.iterdir()}
+
+    def full(*_args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(copying, "sync_file", full)
+    with pytest.raises(StoreUnavailableError, match=r"cannot be copied.*No space"):
+        async with opened(str(file)):
+            pass
+    assert {path.name for path in file.parent.iterdir()} == before
+    assert fact(file, "PRAGMA user_version") == SCHEMA_VERSION
+
+
+async def test_what_a_process_left_that_died_while_it_copied_is_removed(
+    file: Path, next_release: Callable[[str], None]
+) -> None:
+    async with opened(str(file)) as store:
+        await store.insert([new_job(1)])
+    copy = Path(f"{file}.before-schema-{NEXT}")
+    for name in (f"{copy}.abc", f"{copy}.abc-journal"):
+        Path(name).write_bytes(b"half")  # noqa: ASYNC240  # of four bytes
+    next_release(SECOND)
+    async with opened(str(file)):
+        pass
+    assert [path.name for path in file.parent.glob("*.before-schema-*")] == [copy.name]
 
 
 async def test_a_migration_runs_once(file: Path, next_release: Callable[[str], None]) -> None:

@@ -149,7 +149,11 @@ class Disk:
             case "U":
                 self._names.setdefault(entry.path, [None]).append(None)
             case "R":
-                raise AssertionError(f"{entry.path} was renamed, which this disk does not know")
+                # Less than file systems promise: either name may be as it was.
+                target = entry.data.decode()
+                inode = self._names[entry.path][-1]
+                self._names[entry.path].append(None)
+                self._names.setdefault(target, [None]).append(inode)
             case "B":
                 pending = len(self._files[entry.inode].changes)
                 self._syncs[entry.thread, entry.inode] = (pending, {})

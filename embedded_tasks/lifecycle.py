@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 
@@ -49,6 +50,10 @@ class Lifecycle:
         # for the running loop would be a system call (Python before 3.12), in every request.
         loop = self._loop
         return self.is_running and self.in_its_thread() and loop is not None and loop.is_running()
+
+    def current_task(self) -> asyncio.Task[Any] | None:
+        """Return the task that runs now, if it runs on the session's event loop."""
+        return asyncio.current_task(self._loop) if self.on_this_loop() else None
 
     def in_its_thread(self) -> bool:
         """Return whether this is called in the thread of the session's event loop."""

@@ -23,7 +23,7 @@ from embedded_tasks.codec import Codec
 from embedded_tasks.config import JobOptions, Policy, TaskOptions
 from embedded_tasks.control import Control
 from embedded_tasks.deploy_check import Checking
-from embedded_tasks.engine import in_child
+from embedded_tasks.engine import refuse_in_child
 from embedded_tasks.enqueue import Draft, Drafting, Origin, Reserved
 from embedded_tasks.enqueuer import Enqueuer
 from embedded_tasks.errors import (
@@ -83,7 +83,6 @@ class Runner(Enqueuer):
         self._place = Place(self.settings.path)
         self.checking: Checking = Checking(catalogue, self._codec, self._place.file)
         self.non_durable: int = 0
-        # Asked of the environment at each start, and not for each request.
         self.testing: bool = in_test_mode()
         self.decodes: bool = always_decodes()
         self.non_durable_sites: NonDurableSites = NonDurableSites(self._clock.now)
@@ -111,6 +110,10 @@ class Runner(Enqueuer):
     def stopping(self) -> asyncio.Event:
         """Set when the process is told to end, or the work here ends; long answers end then."""
         return self._running("stopping").signals.told
+
+    def current_task(self) -> asyncio.Task[Any] | None:
+        """Return the task that runs now, if it runs on the runner's event loop."""
+        return self._life.current_task()
 
     @asynccontextmanager
     async def open(self, *, run_jobs: bool = False, start_work: bool = True) -> AsyncIterator[Self]:
@@ -179,11 +182,8 @@ class Runner(Enqueuer):
         self._opened_in_thread.pop().close()
 
     def _make_session(self, run_jobs: bool) -> Session:
-        if run_jobs and in_child():
-            raise ConfigurationError(
-                'a child process (run_in="process") imported a program that opens its runner as '
-                'it is imported. Start the program below: if __name__ == "__main__":'
-            )
+        if run_jobs:
+            refuse_in_child()
         self.testing, self.decodes = in_test_mode(), always_decodes()
         path, folder = self._place.prepare()
         parts = Parts(

@@ -19,6 +19,7 @@ __all__ = ["EventStreams"]
 
 _log = structlog.get_logger("embedded_tasks")
 
+_NAME_LENGTH = len(b"content-type")
 _LAST: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
@@ -44,7 +45,7 @@ class EventStreams:
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the app for one request, and end its event stream when its time is over."""
         # Under test an app may be called on another loop, where there is nothing to watch.
-        task = asyncio.current_task() if self._runner.runs_on_this_loop() else None
+        task = self._runner.current_task()
         if task is None or scope["type"] != "http":
             await app(scope, receive, send)
             return
@@ -96,7 +97,7 @@ class EventStreams:
 
 
 def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
-        for name, value in headers
-    )
+    for name, value in headers:
+        if len(name) == _NAME_LENGTH and name.lower() == b"content-type":
+            return value.lower().startswith(b"text/event-stream")
+    return False

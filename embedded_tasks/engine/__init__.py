@@ -5,7 +5,7 @@ Called by `attempt.py`; it knows nothing of jobs, stores or policy.
 
 from __future__ import annotations
 
-from embedded_tasks.engine.child import in_child
+from embedded_tasks.engine.child import refuse_in_child
 from embedded_tasks.engine.children import ChildCall, ChildOptions, Children
 from embedded_tasks.engine.loop import LoopCall, start_on_loop
 from embedded_tasks.engine.threads import ThreadCall, Threads
@@ -23,6 +23,6 @@ __all__ = [
     "RemoteError",
     "ThreadCall",
     "Threads",
-    "in_child",
+    "refuse_in_child",
     "start_on_loop",
 ]

@@ -29,6 +29,7 @@ from embedded_tasks.context import JobCancelled, JobContext
 from embedded_tasks.engine.loop import LoopCall
 from embedded_tasks.engine.wire import Message, Unpacker, pack
 from embedded_tasks.errors import (
+    ConfigurationError,
     EmbeddedTasksError,
     NotDurableError,
     PayloadError,
@@ -42,7 +43,7 @@ from embedded_tasks.task import Catalogue, Task, is_async
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["HAS_BEGUN", "in_child", "main"]
+__all__ = ["HAS_BEGUN", "main", "refuse_in_child"]
 
 HAS_BEGUN = {"begun": True}
 """What a child says when it calls the function."""
@@ -52,9 +53,17 @@ _PROGRESS_EVERY = 0.2
 _is_child = threading.Event()
 
 
-def in_child() -> bool:
-    """Return whether this process is one that `run_in="process"` started."""
-    return _is_child.is_set()
+def refuse_in_child() -> None:
+    """Refuse to run jobs in a process that `run_in="process"` started.
+
+    Raises:
+        ConfigurationError: This is one.
+    """
+    if _is_child.is_set():
+        raise ConfigurationError(
+            'a child process (run_in="process") imported a program that opens its runner as it is '
+            'imported. Start the program below: if __name__ == "__main__":'
+        )
 
 
 @dataclass(slots=True)

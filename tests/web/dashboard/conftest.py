@@ -60,7 +60,7 @@ def jobs(site: Site) -> dict[str, str]:
 
 @pytest.fixture
 def open_page(browser: Browser, site: Site) -> Iterator[Open]:
-    """Opens a page of the dashboard in a context of its own; errors in its console fail the test."""
+    """Opens a page in a context of its own; whatever its console says fails the test."""
     contexts: list[Any] = []
     said: list[str] = []
 
@@ -76,7 +76,7 @@ def open_page(browser: Browser, site: Site) -> Iterator[Open]:
 
         page.on("console", lambda message: hear(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: hear(str(error)))
-        page.goto(path if "://" in path else f"{site.url}/{path}")
+        page.goto(path if path == "about:blank" else f"{site.url}/{path}")
         return page
 
     yield open_page

@@ -1,0 +1,221 @@
+"""Nobody sees or presses what is not theirs, and no page tells a secret.
+
+What lives here: consent, roles, other sites, errors as pages, and odd input. What does not: what a
+browser makes of it. Run by pytest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import Depends, FastAPI, HTTPException, Request
+
+from embedded_tasks import TaskRunner, admin
+from embedded_tasks.admin.dashboard.pages import PageRoute
+from embedded_tasks.job import ShownState
+from tests.web.admin.status_app import all_routes
+from tests.web.dashboard.shop import GO, purge
+from tests.web.dashboard.site import KEY, app_with, fill, new_runner
+
+pytestmark = pytest.mark.anyio
+
+HTML = {"accept": "text/html"}
+ROLES = ("read", "operate", "admin")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def role(name: str) -> Any:
+    def ask(request: Request) -> None:
+        if name not in request.headers.get("x-roles", "").split():
+            raise HTTPException(403, f"You are no {name}.")
+
+    return Depends(ask)
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> TaskRunner:
+    GO.set()
+    return new_runner(tmp_path)
+
+
+@pytest.fixture
+async def client(runner: TaskRunner) -> AsyncIterator[httpx.AsyncClient]:
+    guards: Any = {name: [role(name)] for name in ROLES}
+    app = app_with(runner, "/ops", **guards)
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        yield client
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app=app)
+    return httpx.AsyncClient(transport=transport, base_url="http://test/ops", headers=HTML)
+
+
+def pages_of(runner: TaskRunner) -> list[tuple[str, str]]:
+    router = admin.router(runner, dependencies=[role("read")])
+    return [
+        (method, re.sub(r"{\w+}", "00000000-0000-0000-0000-000000000000", route.path))
+        for route in all_routes(router)
+        if isinstance(route, PageRoute)
+        for method in route.methods or ()
+    ]
+
+
+async def test_every_page_asks_first(client: httpx.AsyncClient, runner: TaskRunner) -> None:
+    pages = pages_of(runner)
+    assert len(pages) >= 20
+    for method, path in pages:
+        answer = await client.request(method, path)
+        assert answer.status_code == 403, path
+        assert answer.headers["content-security-policy"] == POLICY
+        assert "You are no read." in answer.text
+
+
+async def test_pages_carry_what_browsers_need_to_keep_them_closed(
+    client: httpx.AsyncClient,
+) -> None:
+    client.headers["x-roles"] = "read"
+    answer = await client.get("/")
+    assert answer.status_code == 200
+    assert {name: answer.headers[name] for name in ("cache-control", "x-content-type-options")} == {
+        "cache-control": "no-store",
+        "x-content-type-options": "nosniff",
+    }
+    assert answer.headers["content-security-policy"] == POLICY
+    assert answer.headers["referrer-policy"] == "same-origin"
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?! src=)", answer.text)
+
+
+@pytest.mark.parametrize(
+    ("roles", "buttons"),
+    [
+        ("read", set()),
+        ("read operate", {"Retry"}),
+        ("read operate admin", {"Retry", "Delete"}),
+        ("read admin", set()),
+    ],
+)
+async def test_buttons_are_shown_to_who_may_press_them(
+    client: httpx.AsyncClient, runner: TaskRunner, roles: str, buttons: set[str]
+) -> None:
+    job = await runner.enqueue(purge, "/x")
+    await runner.wait(job.id, 30)
+    client.headers["x-roles"] = roles
+    page = (await client.get(f"/jobs/{job.id}")).text
+    main = page[page.index("<main") : page.index("</main>")]
+    shown = set(re.findall(r'<button class="[^"]*">([^<]+)</button>', main))
+    assert shown == buttons
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    for action, needs in (("retry", "operate"), ("delete", "admin")):
+        answer = await client.post(f"/jobs/{job.id}/{action}", headers=form, content="sure=no")
+        may = needs in roles and "operate" in roles
+        assert (answer.status_code == 403) is not may, action
+
+
+async def test_the_page_of_a_read_only_router_has_no_forms_that_change(
+    runner: TaskRunner,
+) -> None:
+    app = app_with(runner, "/ops", read=[role("read")])
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        client.headers["x-roles"] = "read"
+        await fill(runner)
+        for path in ("/", "/jobs", "/errors", "/queues"):
+            page = await client.get(path)
+            assert page.status_code == 200
+            assert 'method="post"' not in page.text
+            assert "bulk" not in page.text.replace('class="bulk"', "")
+
+
+async def test_forms_of_other_sites_change_nothing(
+    client: httpx.AsyncClient, runner: TaskRunner
+) -> None:
+    client.headers["x-roles"] = "read operate admin"
+    job = await runner.options(delay=3600).enqueue(purge, "/x")
+    evil = {"sec-fetch-site": "cross-site", "content-type": "application/x-www-form-urlencoded"}
+    for method, path in pages_of(runner):
+        if method == "POST":
+            answer = await client.post(path, headers=evil, content="all=1&action=cancel")
+            assert answer.status_code == 403
+            assert "another origin" in answer.text
+    assert (await runner.get(job.id)).state is ShownState.SCHEDULED
+
+
+async def test_secrets_are_nowhere(client: httpx.AsyncClient, runner: TaskRunner) -> None:
+    client.headers["x-roles"] = "read operate admin"
+    ids = await fill(runner)
+    places = ["/", "/jobs", "/jobs?q=declined", "/errors", "/tasks", "/audit", "/durability"]
+    for path in (*places, *(f"/jobs/{id}" for id in ids.values())):
+        page = (await client.get(path)).text
+        assert KEY not in page, path
+    assert "***" in (await client.get(f"/jobs/{ids['declined']}")).text
+    found = (await client.get(f"/jobs?q=arg:{KEY}")).text
+    assert "data-row" not in found
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("/jobs/00000000-0000-0000-0000-000000000000", 404, "Retention may have removed it"),
+        ("/jobs/nonsense", 422, "job_id"),
+        ("/task?name=nobody", 404, "ever enqueued"),
+        ("/jobs/bulk?action=explode&all=1", 422, "choose again"),
+        ("/jobs/bulk?action=retry", 422, "No job is chosen"),
+        ("/jobs/bulk?action=retry&all=1&q=state:x", 422, "There is no state"),
+    ],
+)
+async def test_what_fails_says_what_to_do_next(
+    client: httpx.AsyncClient, path: str, status: int, says: str
+) -> None:
+    client.headers["x-roles"] = "read operate admin"
+    answer = await client.get(path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert says in answer.text
+    assert 'href="/ops/"' in answer.text
+    client.headers["accept"] = "*/*"
+    again = await client.get(path)
+    assert again.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_job_that_is_in_another_state_says_so(
+    client: httpx.AsyncClient, runner: TaskRunner
+) -> None:
+    client.headers["x-roles"] = "read operate admin"
+    job = await runner.options(delay=3600).enqueue(purge, "/x")
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    answer = await client.post(f"/jobs/{job.id}/retry", headers=form)
+    assert answer.status_code == 409
+    assert "Look at it again" in answer.text
+
+
+ODD = [
+    "\x00",
+    "é" * 1000,
+    "😀",
+    "%FF",
+    '"' * 50,
+    "a:" * 500,
+    "state:",
+    "after:1e20",
+    "after:9999999w",
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_odd_words_are_no_error_of_ours(client: httpx.AsyncClient, odd: str) -> None:
+    client.headers["x-roles"] = "read operate admin"
+    asked: dict[str, str] = {"q": odd, "cursor": odd, "range": odd, "did": odd, "n": odd}
+    for path in ("/", "/jobs", "/audit", "/errors", "/task", "/jobs/bulk"):
+        given = {**asked, "name": odd, "task": odd, "action": "retry", "all": "1", "cap": odd}
+        assert (await client.get(path, params=given)).status_code < 500, path
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    answer = await client.post("/queues/pause", headers=form, content=b"queue=%00&queue=%ff")
+    assert answer.status_code in (400, 422)

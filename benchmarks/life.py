@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.figures import Figure, percentile
+from benchmarks.figures import Figure, Ratio, percentile
 from benchmarks.files import Place
 from benchmarks.jobs import nothing, nothing_in_a_thread
+from benchmarks.observing import Settled
 from embedded_tasks import TaskRunner
-from embedded_tasks.events import JobEvent
 
-__all__ = ["FIGURES", "Enqueuing", "Life"]
+__all__ = ["FIGURES", "RATIOS", "Enqueuing", "Life"]
 
 _CALLERS = 100
 
@@ -37,6 +37,17 @@ FIGURES = [
             ("p99", "... the same, 99th percentile", "ms"),
         )
     ),
+]
+
+RATIOS = [
+    Ratio("enqueue.one", "raw.one", "enqueue, one caller / SQLite alone, one row"),
+    Ratio("enqueue.one", "raw.insert_crossing", "enqueue, one caller / our insert, bare crossing"),
+    Ratio("enqueue.hundred", "raw.hundred", "enqueue, 100 callers / SQLite alone, 100 rows"),
+    Ratio("enqueue.hundred", "raw.insert", "enqueue, 100 callers / our insert alone, 100 rows"),
+    Ratio("life.async.whole", "raw.insert", "whole life, async / our insert alone, 100 rows"),
+    Ratio("life.async.meanwhile", "raw.insert", "the same, enqueued while others are attempted"),
+    Ratio("life.sync.whole", "raw.insert", "whole life, sync / our insert alone, 100 rows"),
+    Ratio("life.sync.meanwhile", "raw.insert", "the same, enqueued while others are attempted"),
 ]
 
 
@@ -93,7 +104,7 @@ class Life:
         enqueuer = self._place.runner(path)
         async with enqueuer:
             enqueuing = await _enqueue(enqueuer, self._function, self._jobs, _CALLERS)
-        settled = _Settled(self._jobs)
+        settled = Settled(self._jobs)
         runner = self._place.runner(path, settled)
         async with runner.open(run_jobs=True):
             start = time.perf_counter()
@@ -102,7 +113,7 @@ class Life:
         return {"drained": self._jobs / draining, "whole": self._jobs / (enqueuing + draining)}
 
     async def _meanwhile(self) -> dict[str, float]:
-        settled = _Settled(self._jobs)
+        settled = Settled(self._jobs)
         runner = self._place.runner(None, settled)
         called: dict[str, float] = {}
         async with runner.open(run_jobs=True):
@@ -116,24 +127,6 @@ class Life:
             "p50": percentile(times, 50),
             "p99": percentile(times, 99),
         }
-
-
-class _Settled:
-    """An observer: when each job's outcome was on the disk, and when all were.
-
-    Args:
-        wanted: How many jobs there are.
-    """
-
-    def __init__(self, wanted: int) -> None:
-        self.at: dict[str, float] = {}
-        self.all = asyncio.Event()
-        self._wanted = wanted
-
-    def __call__(self, event: JobEvent) -> None:
-        self.at[event.job_id] = time.perf_counter()
-        if len(self.at) == self._wanted:
-            self.all.set()
 
 
 async def _enqueue(

@@ -24,9 +24,13 @@ class Connection(asyncio.Protocol):
     Args:
         request: The request as it goes over the wire.
         times: Gets when each request was sent and how many seconds its answer took.
+        pause: Seconds between an answer and the next request.
     """
 
-    def __init__(self, request: bytes, times: list[tuple[float, float]]) -> None:
+    def __init__(
+        self, request: bytes, times: list[tuple[float, float]], pause: float = 0.0
+    ) -> None:
+        self._pause = pause
         self._request = request
         self._times = times
         self._received = b""
@@ -49,7 +53,10 @@ class Connection(asyncio.Protocol):
             return
         self._times.append((self._sent_at, time.perf_counter() - self._sent_at))
         self._received = b""
-        self._send()
+        if self._pause:
+            asyncio.get_running_loop().call_later(self._pause, self._send)
+        else:
+            self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"the server closed a connection ({exc})")
@@ -78,13 +85,19 @@ def _content_length(head: bytes) -> int:
     raise ConnectionError("an answer without a content-length")
 
 
-async def load(port: int, path: str, connections: int, seconds: float) -> dict[str, float]:
+async def load(
+    port: int, path: str, connections: int, seconds: float, pause: float = 0.0
+) -> dict[str, float]:
     """Return requests per second and the times of answers, in milliseconds."""
     request = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode()
     times: list[tuple[float, float]] = []
     loop = asyncio.get_running_loop()
     made = [
-        (await loop.create_connection(lambda: Connection(request, times), "127.0.0.1", port))[1]
+        (
+            await loop.create_connection(
+                lambda: Connection(request, times, pause), "127.0.0.1", port
+            )
+        )[1]
         for _ in range(connections)
     ]
     begin = time.perf_counter() + _WARM_UP
@@ -112,8 +125,11 @@ def main() -> None:
     parser.add_argument("--path", required=True)
     parser.add_argument("--connections", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--pause", type=float, default=0.0)
     options = parser.parse_args()
-    result = asyncio.run(load(options.port, options.path, options.connections, options.seconds))
+    result = asyncio.run(
+        load(options.port, options.path, options.connections, options.seconds, options.pause)
+    )
     print(json.dumps(result))
 
 

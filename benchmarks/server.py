@@ -1,7 +1,7 @@
 """The app that is measured, with and without a runner, in a process of its own.
 
-What lives here: two endpoints and uvicorn around them. What does not: load. Started by `web.py`
-as `python -m benchmarks.server`, with the path of a database or with none.
+What lives here: some endpoints and uvicorn around them. What does not: load. Started by
+`serving.py` as `python -m benchmarks.server`, with the path of a database or with none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def make_app(database: str | None) -> FastAPI:
         database: The runner's file, or None for no runner at all.
     """
     app = FastAPI()
-    runner = TaskRunner(database) if database else None
+    runner = TaskRunner(database, modules=["benchmarks"]) if database else None
     if runner is not None:
         runner.install(app)
 
@@ -39,6 +39,11 @@ def make_app(database: str | None) -> FastAPI:
 
     @app.post("/none")
     async def none() -> dict[str, bool]:
+        return {"ok": True}
+
+    @app.post("/ping")
+    async def ping() -> dict[str, bool]:
+        """Has nothing to do with jobs."""
         return {"ok": True}
 
     @app.get("/waiting")

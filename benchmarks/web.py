@@ -7,18 +7,16 @@ client, which run in processes of their own. Called by `__main__`.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Self
 from urllib.request import urlopen
 
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, Ratio
 from benchmarks.files import Place
+from benchmarks.serving import Serving, serve
 
-__all__ = ["CONNECTIONS", "FIGURES", "Web"]
+__all__ = ["CONNECTIONS", "FIGURES", "RATIOS", "Web"]
 
 CONNECTIONS = 50
 
@@ -39,7 +37,12 @@ FIGURES = [
     )
 ]
 
-_ROOT = Path(__file__).resolve().parents[1]
+RATIOS = [
+    Ratio("http.durable.rate", "http.plain.rate", "requests/s, durable task / plain task"),
+    Ratio("http.durable.p99", "http.plain.p99", "99th percentile, durable task / plain task"),
+    Ratio("http.installed.rate", "http.none.rate", "requests/s without tasks, runner / no runner"),
+]
+
 _PATIENCE = 60.0
 
 
@@ -56,14 +59,14 @@ class Web:
     def __init__(self, place: Place, seconds: float, *, pure: bool) -> None:
         self._place = place
         self._seconds = seconds
-        self._pure = ["--pure"] if pure else []
+        self._pure = pure
         self._stack = ExitStack()
-        self._servers: dict[bool, int] = {}
+        self._servers: dict[bool, Serving] = {}
 
     def __enter__(self) -> Self:
         self._servers = {
-            False: self._serve([]),
-            True: self._serve(["--database", str(self._place.fresh())]),
+            False: self._stack.enter_context(serve(pure=self._pure)),
+            True: self._stack.enter_context(serve(self._place.fresh(), pure=self._pure)),
         }
         return self
 
@@ -74,34 +77,10 @@ class Web:
         """Return one sample of each figure."""
         values: dict[str, float] = {}
         for case, (durable, path, _) in _CASES.items():
-            port = self._servers[durable]
-            for key, value in self._load(port, path).items():
-                values[f"http.{case}.{key}"] = value
-            _wait_for_jobs(port)
-        return values
-
-    def _serve(self, arguments: list[str]) -> int:
-        """Start a server and return its port."""
-        process = self._stack.enter_context(
-            subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.server", *self._pure, *arguments],
-                cwd=_ROOT,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
-        self._stack.callback(process.terminate)
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError("the server did not start; what it wrote is above")
-        return int(line)
-
-    def _load(self, port: int, path: str) -> dict[str, float]:
-        command = [sys.executable, "-m", "benchmarks.load", "--port", str(port), "--path", path]
-        command += ["--seconds", str(self._seconds), "--connections", str(CONNECTIONS)]
-        done = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, check=True, text=True)
-        values: dict[str, float] = json.loads(done.stdout)
+            server = self._servers[durable]
+            found = server.load(path, self._seconds, connections=CONNECTIONS)
+            values |= {f"http.{case}.{key}": value for key, value in found.items()}
+            _wait_for_jobs(server.port)
         return values
 
 

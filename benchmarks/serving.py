@@ -1,0 +1,61 @@
+"""Starting the app that is measured, in a process of its own.
+
+What lives here: a server and its port. What does not: the app (`server.py`) and load. Used by the
+modules that measure.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Serving", "serve"]
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A server.
+
+    Args:
+        port: Where it listens.
+        pid: Its process.
+    """
+
+    port: int
+    pid: int
+
+    def load(
+        self, path: str, seconds: float, *, connections: int, pause: float = 0.0
+    ) -> dict[str, float]:
+        """Ask one path for a time; return requests/s and the milliseconds of answers."""
+        command = [sys.executable, "-m", "benchmarks.load", "--port", str(self.port)]
+        command += ["--path", path, "--seconds", str(seconds), "--pause", str(pause)]
+        command += ["--connections", str(connections)]
+        done = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, check=True, text=True)
+        values: dict[str, float] = json.loads(done.stdout)
+        return values
+
+
+@contextmanager
+def serve(database: Path | None = None, *, pure: bool = False) -> Iterator[Serving]:
+    """Yield a server, with a runner if there is a file for one; it is killed at the end."""
+    arguments = ["--database", str(database.resolve())] if database is not None else []
+    arguments += ["--pure"] if pure else []
+    command = [sys.executable, "-m", "benchmarks.server", *arguments]
+    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError("the server did not start; what it wrote is above")
+            yield Serving(int(line), process.pid)
+        finally:
+            # What still waits is of no interest; a shutdown would only take its time.
+            process.kill()

@@ -11,14 +11,26 @@ import os
 import signal
 from mailbox import Maildir
 from pathlib import Path
+from secrets import compare_digest
+from typing import Annotated
 from uuid import uuid4
 
-from fastapi import BackgroundTasks, FastAPI, Form, Header, Request, UploadFile
+from fastapi import (
+    BackgroundTasks,
+    Depends,
+    FastAPI,
+    Form,
+    Header,
+    HTTPException,
+    Request,
+    UploadFile,
+)
 from fastapi.responses import RedirectResponse, Response
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 
-from embedded_tasks import JobFilter
+from embedded_tasks import JobFilter, admin
 from sample_app import records
 from sample_app.tasks import build_report, call_hook, runner, send_welcome
 
@@ -26,6 +38,16 @@ app = FastAPI(title="embedded-tasks sample")
 app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")))
 runner.install(app)
 pages = Jinja2Templates(Path(__file__).with_name("templates"))
+
+
+def only_operators(login: Annotated[HTTPBasicCredentials, Depends(HTTPBasic())]) -> None:
+    """Let in who knows the password, which the start page tells; an app of yours would not."""
+    if not compare_digest(login.password.encode(), b"sample"):
+        raise HTTPException(401, "Wrong password.", {"WWW-Authenticate": "Basic"})
+
+
+operators = admin.router(runner, dependencies=[Depends(only_operators)])
+app.include_router(operators, prefix="/operators")
 
 
 @app.get("/")

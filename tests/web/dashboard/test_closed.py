@@ -17,8 +17,9 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 
 from embedded_tasks import TaskRunner, admin
 from embedded_tasks.admin.dashboard.pages import PageRoute
-from embedded_tasks.job import ShownState
-from tests.web.admin.status_app import all_routes
+from embedded_tasks.job import AttemptError, Crashed, JobState, ShownState
+from tests.support.jobs import job_id
+from tests.web.admin.status_app import StillRunner, all_routes, end
 from tests.web.dashboard.shop import GO, purge
 from tests.web.dashboard.site import KEY, app_with, fill, new_runner
 
@@ -219,3 +220,17 @@ async def test_odd_words_are_no_error_of_ours(client: httpx.AsyncClient, odd: st
     form = {"content-type": "application/x-www-form-urlencoded"}
     answer = await client.post("/queues/pause", headers=form, content=b"queue=%00&queue=%ff")
     assert answer.status_code in (400, 422)
+
+
+async def test_the_death_of_a_process_and_the_replay_are_marked() -> None:
+    still = StillRunner()
+    app = app_with(still, "/ops")
+    error = AttemptError("ProcessDied", "The process was killed (signal 9).")
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        await end(still.store, 1, Crashed(JobState.QUEUED, "Its process died.", error))
+        page = (await client.get(f"/jobs/{job_id(1)}")).text
+        marks = re.findall(r'<li class="([\w-]+)[^"]*"><span class="what">([\w ]+)', page)
+        assert ("died", "process died ") in marks
+        assert ("replayed", "replayed ") in marks
+        assert marks.index(("died", "process died ")) < marks.index(("replayed", "replayed "))
+        assert "signal 9" in page

@@ -7,6 +7,7 @@ what an outcome means. Fed by the worker, owned by the runner.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,7 +19,8 @@ from embedded_tasks.clock import Clock, pause
 from embedded_tasks.config import Retention
 from embedded_tasks.errors import StoreError, StoreUnavailableError
 from embedded_tasks.events import JobEvent, Observer
-from embedded_tasks.job import AttemptError, JobState, Outcome, Settlement
+from embedded_tasks.job import AttemptError, Interrupted, JobState, Outcome, Settlement
+from embedded_tasks.processes import INTERRUPTED
 from embedded_tasks.settling import EVENT_OF, Times, noted, settlement
 from embedded_tasks.store import Store
 
@@ -35,6 +37,10 @@ class Marks(Protocol):
 
     def clear(self, *slots: int) -> None:
         """Remove marks."""
+        ...
+
+    def annotate(self, slot: int, flags: int) -> None:
+        """Add to what a mark says."""
         ...
 
 
@@ -129,7 +135,9 @@ class Settler:
     async def _write(self, batch: list[Ended]) -> None:
         rows = [self._settlement(ended) for ended in batch]
         settled = await self._insist(rows)
-        if not self._gave_up:
+        if self._gave_up:
+            self._leave_word(batch)
+        else:
             self._clear([ended.mark for ended in batch if ended.mark is not None])
         for ended, row in zip(batch, rows, strict=True):
             if row.id in settled:
@@ -150,6 +158,13 @@ class Settler:
         times = Times(attempt.started_at, ended.ended_at)
         row = settlement(attempt.job, self._owner, ended.outcome, times, self._retention)
         return row if attempt.block is None else noted(row, attempt.block)
+
+    def _leave_word(self, batch: list[Ended]) -> None:
+        """What a shutdown has interrupted shall not be taken for what a death has."""
+        for ended in batch:
+            if ended.mark is not None and isinstance(ended.outcome, Interrupted):
+                with contextlib.suppress(StoreUnavailableError):
+                    self._marks.annotate(ended.mark, INTERRUPTED)
 
     def _clear(self, marks: list[int]) -> None:
         try:

@@ -173,8 +173,7 @@ class Worker:
     ) -> FirstEnd | None:
         """Start an attempt in a slot that was taken; the future tells its end, if asked for.
 
-        When it cannot be written down that the attempt starts, or the work has ended while the job
-        was being stored, the job goes back unstarted.
+        Where that cannot be written down, or the work has ended, the job goes back unstarted.
         """
         if self._stopped:
             self._give_to_everybody([job.id])
@@ -381,6 +380,7 @@ class Worker:
     def drain(self) -> None:
         """Claim no more and give back what has not started; attempts go on."""
         self._stopping = True
+        self._store.hurry()
         self._wake.set()
         self.suspects.close()
         for timer in (self._timer, self._stale):

@@ -16,11 +16,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+import structlog
+
+from embedded_tasks.errors import StoreUnavailableError
 from embedded_tasks.job import NewJob, Settlement
 from embedded_tasks.settings import Settings
 from embedded_tasks.store.checkpoint import Checkpointer
 from embedded_tasks.store.connection import Connection, check_version, connect
 from embedded_tasks.store.identity import FileIdentity
+from embedded_tasks.store.leaving import Patience, Turn
 from embedded_tasks.store.news import News
 from embedded_tasks.store.opening import copy_before_migration, create_file, prepare
 from embedded_tasks.store.operations import (
@@ -39,6 +43,13 @@ from embedded_tasks.store.writer import Operation, WriteLock, Writer
 __all__ = ["Guard", "Store", "StoreSettings"]
 
 _PRUNE_BATCH = 500
+_LAST_WAIT = 1.0
+_NOT_CLOSED = (
+    "Another process holds the writers' lock, and was perhaps stopped: what was not written is as "
+    "after a kill, and whoever starts next goes on with it."
+)
+
+_log = structlog.get_logger("embedded_tasks")
 
 
 class Guard(Protocol):
@@ -64,6 +75,7 @@ class StoreSettings:
         wait: Seconds that an enqueue waits for its commit before it fails (default 5).
         keep_expired: Seconds that expired jobs are kept.
         keep_cancelled: Seconds that cancelled jobs are kept.
+        grace: Seconds that the work may take to end.
     """
 
     path: str
@@ -72,6 +84,7 @@ class StoreSettings:
     wait: float = 5.0
     keep_expired: float = 7 * 86400.0
     keep_cancelled: float = 7 * 86400.0
+    grace: float = 0.0
 
     @classmethod
     def of(cls, path: str, settings: Settings) -> StoreSettings:
@@ -83,7 +96,13 @@ class StoreSettings:
             wait=settings.store_wait,
             keep_expired=settings.retention.keep("expired"),
             keep_cancelled=settings.retention.keep("cancelled"),
+            grace=settings.shutdown_grace,
         )
+
+    @property
+    def last_wait(self) -> float:
+        """How long the end waits for a process that keeps the writers' lock, in seconds."""
+        return max(self.wait, _LAST_WAIT)
 
     def pragmas(self) -> dict[str, str | int]:
         """Return the PRAGMAs of every connection."""
@@ -139,6 +158,7 @@ class Store:
         self.writer: Writer = Writer(
             connection, lock, Checkpointer(settings.path), self.identity, self._jobs.forget
         )
+        self._patience = Patience(self.writer, settings.path, settings.last_wait)
         self.read: Reader = Reader(read_connection, settings.path, self.writer.refuse)
         self.views: Views = Views(self.read)
         self.news: News = News(self.read)
@@ -177,18 +197,27 @@ class Store:
 
     async def close(self) -> None:
         """Write what waits, then close the file."""
+        self._patience.ends(0.0)
         self.writer.close()
-        await self._loop
+        await asyncio.wait([self._loop])
+        self._patience.close()
         if self._read_connection is not self._connection:
             await self._read_connection.close()
         # The last connection checkpoints as it closes: not while a sibling can commit.
-        await self._connection.run(lambda _: self._lock.acquire())
+        wait = self._settings.last_wait
+        if self.writer.left or not await Turn(self._lock).take(self._connection, wait):
+            _log.error("store.not_closed", file=self._settings.path, hint=_NOT_CLOSED)
+            return
         try:
             if self._guard is not None:
                 self._guard.release()
             await self._connection.close()
         finally:
             self._lock.release()
+
+    def hurry(self) -> None:
+        """The work ends: after the grace, wait for another process no longer than for a commit."""
+        self._patience.ends(self._settings.grace)
 
     async def environment(self, name: str) -> str:
         """Return the environment that the file belongs to: this one, if none was stored yet."""
@@ -320,9 +349,13 @@ class Store:
         await self.writer.submit(Operation(partial(self._jobs.add_process), [row]))
 
     async def remove_process(self, id: str) -> bool:
-        """Forget a process that has left, unless it still owns a job; return whether it is gone."""
+        """Forget a process that leaves, unless it still owns a job; return whether it is gone."""
         operation = Operation(partial(self._jobs.remove_process), [id])
-        removed: bool = await self.writer.submit(operation)
+        try:
+            removed: bool = await self.writer.submit(operation)
+        except StoreUnavailableError:
+            # Whoever finds its lock free forgets it.
+            return False
         return removed
 
     async def index_waiting(self) -> None:

@@ -103,6 +103,10 @@ class Writer:
         """Whether the disk was full; whoever has seen that there is room again takes it back."""
         self.refusal: StoreError | None = None
         """Why nothing is written any more: the file is damaged, or not for this runner."""
+        self._task: asyncio.Task[Any] | None = None
+        self._in_flight: list[Operation] = []
+        self.left: bool = False
+        """Whether what waited was given up, because another process held the lock at the end."""
         self.on_slow: Callable[[], None] = _do_nothing
         """Called when somebody was told that a commit took too long."""
 
@@ -176,6 +180,7 @@ class Writer:
 
     async def run(self) -> None:
         """Commit what waits until `close` is called and nothing waits any more."""
+        self._task = asyncio.current_task()
         while True:
             batch = self._take()
             if batch:
@@ -198,6 +203,18 @@ class Writer:
         if self._later is not None:
             self._later.cancel()
 
+    def leave(self, why: str) -> None:
+        """Give up all that waits, and write nothing any more; it is as if this process had died."""
+        self.left = self._closing = True
+        for operation in [*self._in_flight, *self._pending]:
+            # Its thread may get the lock yet; then there is nothing for it to write.
+            operation.withdrawn = True
+            if operation.future is not None and not operation.future.done():
+                operation.future.set_exception(StoreUnavailableError(f"{self._path}: {why}"))
+        self._pending.clear()
+        if self._task is not None:
+            self._task.cancel()
+
     def _take(self) -> list[Operation]:
         batch: list[Operation] = []
         rows = size = 0
@@ -212,7 +229,8 @@ class Writer:
 
     async def _commit(self, batch: list[Operation]) -> None:
         outcomes: Sequence[Any]
-        self._commit_began = asyncio.get_running_loop().time()
+        self._commit_began = self._loop.time()
+        self._in_flight = batch
         failed_before = self.last_error
         try:
             outcomes = await self._connection.run(partial(self._together, batch))
@@ -331,6 +349,8 @@ class Writer:
         self._lock.acquire()
         self._has_lock = True
         try:
+            if self.left:
+                raise StoreUnavailableError(f"{self._path} was left.")
             return self._locked_transaction(connection, work)
         finally:
             self._lock.release()

@@ -21,12 +21,14 @@ from embedded_tasks.job import (
     AttemptError,
     Failed,
     Held,
+    Interrupted,
     Outcome,
     RetryLater,
     Settlement,
     Snoozed,
     Succeeded,
 )
+from embedded_tasks.processes import INTERRUPTED
 from embedded_tasks.settler import Ended, Settler, SettlerHooks
 from tests.support.clock import FakeClock
 from tests.support.events import Events
@@ -262,11 +264,13 @@ async def test_closing_does_not_wait_for_ever_and_leaves_the_marks_to_recovery(
     desk.store.errors = [StoreUnavailableError("full")] * 99
     with capture_logs():
         desk.add(1)
+        desk.add(2, Interrupted())
         desk.settler.close()
         while not desk.loop.done():
             desk.clock.advance(10)
             await asyncio.sleep(0)
-    assert len(desk.marks.marks) == 1
+    # What the shutdown interrupted is not taken for what a death has ended.
+    assert desk.marks.flags() == [0, INTERRUPTED]
     assert desk.settled == [[]]
     desk.store.errors.clear()
 

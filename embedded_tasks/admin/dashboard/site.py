@@ -7,7 +7,7 @@ page of this folder.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -30,6 +30,7 @@ _MISSING: Final = (
     "The dashboard needs Jinja2. "
     'Run: pip install "embedded-tasks[dashboard]", or write admin.router(..., dashboard=False).'
 )
+_SOME_ID: Final = "00000000-0000-7000-8000-000000000000"
 NOTICE: Final = ("did", "n", "more")
 """Parts of an address that tell what was just done."""
 
@@ -65,8 +66,7 @@ class Site:
         path = {key: values.pop(key) for key in ("job_id", "asset") if key in values}
         # The path alone: what proxies know the host by is theirs.
         base = request.url_for(f"{self.desk.name}_page_{page}", **path).path
-        given = {key: value for key, value in values.items() if value not in (None, "", [])}
-        return f"{base}?{urlencode(given, doseq=True)}" if given else base
+        return _with(base, values)
 
     def route(self, request: Request, name: str, **values: str) -> str:
         """Return the path of a JSON route."""
@@ -112,8 +112,15 @@ class Site:
         )
 
     def _shared(self, request: Request) -> dict[str, Any]:
-        def url(page: str, **values: Any) -> str:
-            return self.url(request, page, **values)
+        known: dict[str, str] = {}
+
+        def url(page: str, job_id: str | None = None, **values: Any) -> str:
+            # Looking for a route takes a while, and a list has hundreds of links.
+            if page not in known:
+                path = {} if job_id is None else {"job_id": _SOME_ID}
+                known[page] = self.url(request, page, **path)
+            base = known[page].replace(_SOME_ID, job_id or "")
+            return _with(base, values)
 
         def asset(file: str) -> str:
             return self.url(request, "static_file", asset=self.assets.name(file))
@@ -123,6 +130,12 @@ class Site:
 
         shared: dict[str, Callable[..., str]] = {"url": url, "asset": asset, "route": route}
         return {**shared, "name": self.desk.name}
+
+
+def _with(base: str, values: Mapping[str, Any]) -> str:
+    """Return an address with what stands behind its question mark."""
+    given = {key: value for key, value in values.items() if value not in (None, "", [])}
+    return f"{base}?{urlencode(given, doseq=True)}" if given else base
 
 
 def _environment() -> Any:

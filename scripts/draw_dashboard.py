@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
 from embedded_tasks import JobFilter
 from tests.web.dashboard.conftest import ARGUMENTS
@@ -18,7 +18,10 @@ from tests.web.dashboard.shop import GO
 from tests.web.dashboard.site import Site, app_with, history, new_runner, serve
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
-SIZES = {"wide": {"width": 1280, "height": 860}, "narrow": {"width": 390, "height": 780}}
+SIZES = {
+    "wide": ViewportSize(width=1280, height=860),
+    "narrow": ViewportSize(width=390, height=780),
+}
 
 
 def draw(browser: Browser, site: Site, places: dict[str, str], size: str) -> None:

@@ -16,18 +16,11 @@ from embedded_tasks.processes import probe
 from embedded_tasks.reported import Durability, ProcessReport
 from embedded_tasks.session import Session
 from embedded_tasks.sites import NonDurableSites
+from embedded_tasks.store import has_wal_reset_bug
 
-__all__ = ["durability_of", "has_wal_reset_bug"]
+__all__ = ["durability_of"]
 
 _SYNCHRONOUS: Final = {0: "off", 1: "normal", 2: "full", 3: "extra"}
-_FIXED: Final = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
-
-
-def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
-    """Return whether a release of SQLite can lose commits when a checkpoint and a commit race."""
-    if version >= _FIXED[-1]:
-        return False
-    return not any(version[:2] == fixed[:2] and version >= fixed for fixed in _FIXED[:-1])
 
 
 async def durability_of(session: Session, non_durable: NonDurableSites) -> Durability:

@@ -7,14 +7,15 @@ does not: mending. Asked by health; told by the session when a commit takes too 
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 
 import structlog
 
 from embedded_tasks.clock import Clock, Throttle
 from embedded_tasks.errors import StoreError
-from embedded_tasks.processes import lock_holders, named, readers, writers
-from embedded_tasks.store import Store
+from embedded_tasks.processes import list_processes, lock_holders, named, readers, writers
+from embedded_tasks.store import Store, has_wal_reset_bug
 
 __all__ = ["FileTrouble"]
 
@@ -24,6 +25,11 @@ _SLOW = 1.0
 _LOG_EVERY = 10.0
 _PATIENCE = 1.0
 _ROOM = 16 * 1024 * 1024
+_WAL_RESET_BUG = (
+    "SQLite {} can lose commits when a program that is no process of the app writes to the file "
+    "(the WAL-reset bug, sqlite.org/wal.html). The processes of the app take turns, and are safe. "
+    "Let nothing else write, or use SQLite 3.51.3 or newer."
+)
 
 
 class FileTrouble:
@@ -34,15 +40,29 @@ class FileTrouble:
         path: The database file.
         folder: The folder of the processes.
         clock: Where the time comes from.
+        sqlite: The release of SQLite.
     """
 
-    def __init__(self, store: Store, path: str, folder: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        path: str,
+        folder: Path,
+        clock: Clock,
+        sqlite: tuple[int, int, int] = sqlite3.sqlite_version_info,
+    ) -> None:
         self._store = store
         self._path = path
         self._folder = folder
         self._clock = clock
         self._tell = Throttle(clock, _LOG_EVERY, self._log_stall)
         store.writer.on_slow = self._tell
+        self._bug = ""
+        if has_wal_reset_bug(sqlite):
+            self._bug = _WAL_RESET_BUG.format(".".join(map(str, sqlite)))
+            if len(list_processes(folder)) > 1:
+                # Where several processes write, others may, too; a file of one is mostly its own.
+                _log.warning("store.sqlite_affected", file=path, warning=self._bug)
 
     async def problems(self) -> list[str]:
         """Return what is wrong, each with what to do.
@@ -60,8 +80,23 @@ class FileTrouble:
             found.append(f"The last write failed: {writer.last_error}{self._who_writes()}")
         elif found == [None]:
             found.append(self._full_disk())
-        found += [self._stall(), self._large_wal()]
+        found += [self._stall(), self._large_wal(), await self._foreign_writer()]
         return [problem for problem in found if problem]
+
+    async def _foreign_writer(self) -> str | None:
+        """A foreign program is seen while its transaction is open, and missed in between."""
+        found = set(writers(self._path)) if self._bug else None
+        if not found:
+            return None
+        try:
+            found -= {process.pid for process in await self._store.read.processes()}
+        except StoreError:
+            return None
+        if not found:
+            return None
+        problem = f"{named(sorted(found))} writes to {self._path}. {self._bug}"
+        _log.error("store.foreign_writer", file=self._path, problem=problem)
+        return problem
 
     async def _probe(self) -> None:
         try:

@@ -5,6 +5,7 @@ Called by the actions and services; it knows nothing of tasks, processes or HTTP
 
 from __future__ import annotations
 
+from embedded_tasks.store.connection import has_wal_reset_bug
 from embedded_tasks.store.filters import JobFilter
 from embedded_tasks.store.looking import WaitingJob, look_at_waiting
 from embedded_tasks.store.news import News, Place
@@ -30,5 +31,6 @@ __all__ = [
     "StoreSettings",
     "Views",
     "WaitingJob",
+    "has_wal_reset_bug",
     "look_at_waiting",
 ]

@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import aiosqlite
 
@@ -26,6 +26,7 @@ __all__ = [
     "SQLiteConnection",
     "check_version",
     "connect",
+    "has_wal_reset_bug",
     "is_undecodable",
     "translated",
 ]
@@ -36,6 +37,7 @@ SQLiteConnection = sqlite3.Connection
 _T = TypeVar("_T")
 
 _OLDEST_SQLITE = (3, 38, 0)
+_FIXED: Final = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
 _FORMAT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _PASSING_CODES = frozenset(
     {
@@ -141,6 +143,13 @@ def check_version(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Non
             f"{'.'.join(map(str, _OLDEST_SQLITE))} or newer. Use a Python that is built with a "
             "newer one."
         )
+
+
+def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
+    """Return whether a release of SQLite can lose commits when a checkpoint and a commit race."""
+    if version >= _FIXED[-1]:
+        return False
+    return not any(version[:2] == fixed[:2] and version >= fixed for fixed in _FIXED[:-1])
 
 
 def is_undecodable(error: Exception) -> bool:

@@ -170,7 +170,7 @@ UPDATE jobs
 SET state = :state, owner = NULL, crashes = crashes + :crashed,
     failures = failures + :failed, reason = :reason,
     held_for = :held_for, finished_at = :finished_at, prune_at = :prune_at,
-    expires_at = finish_by
+    expires_at = finish_by, cancel_requested = iif(:state = 'queued', cancel_requested, 0)
 WHERE id = :id AND state = 'running' AND attempt = :attempt AND owner = :owner
 RETURNING id, cancel_requested;
 

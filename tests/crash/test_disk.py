@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from embedded_tasks.processes import lock_holders, processes_folder
+from embedded_tasks.store import has_wal_reset_bug
 from tests.crash.disk.serving import Faults, compile_faults, serve, small_disk
 from tests.crash.harness import LIMIT, Place, wait_until
 
@@ -135,6 +136,9 @@ def test_a_foreign_writer_is_named_and_the_stores_wait_holds(place: Place, secon
             number += 1
         text = " ".join(site.problems())
         assert f"pid {os.getpid()}" in text, text
+        affected = has_wal_reset_bug(sqlite3.sqlite_version_info)
+        assert ("the WAL-reset bug" in text) is affected
+        assert bool(site.logged(place, "store.foreign_writer")) is affected
         foreign.execute("ROLLBACK")
     site.comes_back("busy")
     site.lost_nothing(place)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from embedded_tasks.store import has_wal_reset_bug
 from tests.crash.disk.serving import Site, begin, serve
 from tests.crash.harness import LIMIT, Place, wait_until
 
@@ -212,7 +213,8 @@ def test_four_processes_at_full_speed_lose_nothing_for_long(place: Place) -> Non
 
 
 def at_full_speed(place: Place, each: int) -> None:
-    workers = place.workers(4, concurrency=5)
+    # All is enqueued at once, and the last of it waits for all the rest.
+    workers = place.workers(4, concurrency=5, store_wait=60 + each / 20)
     tokens = []
     for turn in range(5):
         for number, worker in enumerate(workers):
@@ -228,6 +230,8 @@ def at_full_speed(place: Place, each: int) -> None:
     assert place.is_sound()
     assert set(place.keys("ended").values()) == {1}
     assert place.states() == {"succeeded": wanted}
+    affected = has_wal_reset_bug(sqlite3.sqlite_version_info)
+    assert bool(place.lines("store.sqlite_affected")) is affected
     assert place.failures() == []
 
 

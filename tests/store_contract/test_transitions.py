@@ -210,6 +210,20 @@ async def test_a_cancellation_outlives_the_process_that_was_asked_for_it(store: 
 # Cancelling.
 
 
+@pytest.mark.parametrize("state", [JobState.HELD, JobState.FAILED])
+async def test_a_request_to_cancel_ends_with_the_job_that_it_came_too_late_for(
+    store: Store, state: JobState
+) -> None:
+    await store.insert([running_job(1)])
+    await store.cancel(job_id(1), "no need", NOW)
+    held_for = "crash" if state is JobState.HELD else None
+    await store.recover(ME, [], [recovery(state=state, held_for=held_for)], NOW)
+    job = await record(store, 1)
+    assert (job.state, job.cancel_requested) == (state, False)
+    assert await store.retry(job_id(1), NOW)
+    assert len(await claim_all(store)) == 1
+
+
 async def test_a_waiting_job_is_cancelled_at_once(store: Store) -> None:
     await store.insert([new_job(1), new_job(2, owner=ME, after=job_id(9))])
     for number in (1, 2):

@@ -14,7 +14,6 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from embedded_tasks.durability import has_wal_reset_bug
 from embedded_tasks.errors import ConfigurationError, JobNotFoundError
 from embedded_tasks.events import EventName
 from embedded_tasks.failure import describe, group_of
@@ -22,7 +21,7 @@ from embedded_tasks.job import AttemptError, AttemptRecord, JobRecord, JobState,
 from embedded_tasks.reported import AuditEntry, Count
 from embedded_tasks.signature import Signature
 from embedded_tasks.sites import NonDurableSites
-from embedded_tasks.store import JobFilter
+from embedded_tasks.store import JobFilter, has_wal_reset_bug
 from embedded_tasks.timeline import timeline_of
 from tests.support.runners import running
 from tests.support.tasks import flaky, note, wait, world

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             report.write_json(options.json, found)
             return found
 
-        _rounds(figures, cases, options.rounds, save)
+        _rounds(figures, cases, options.rounds, save, warm=0 if options.cold else 1)
         if peers is not None:
             _rounds(figures, [peers.measure], options.rounds, save, warm=0)
         found = save()
@@ -152,6 +152,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, help="how much is done (default 1; 0.1 if quick)")
     parser.add_argument("--depth", type=int, default=1_000_000, help=argparse.SUPPRESS)
     parser.add_argument("--dead", type=int, default=1_000, help=argparse.SUPPRESS)
+    parser.add_argument("--cold", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--seconds-idle", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.rounds is None:

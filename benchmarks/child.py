@@ -130,10 +130,11 @@ async def _die(options: dict[str, Any]) -> None:
     """Run so many jobs at once, and die of SIGKILL."""
     jobs = options["jobs"]
     started = marks.renew()
-    async with _runner(options, concurrency=jobs).open(run_jobs=True) as runner:
-        for _ in range(jobs):
-            # Before all that waits already.
-            await runner.options(priority=1).enqueue(linger, 1)
+    async with _runner(options) as runner:
+        # Before all that waits already.
+        first = runner.options(priority=1)
+        await asyncio.gather(*(first.enqueue(linger, 1) for _ in range(jobs)))
+    async with _runner(options, concurrency=jobs).open(run_jobs=True):
         for _ in range(jobs):
             await started.get()
         _say()

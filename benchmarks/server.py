@@ -76,6 +76,8 @@ def main() -> None:
         access_log=False,
     )
     config.load()
+    # Who connects now is answered as soon as the app has started.
+    listening.listen()
     print(listening.getsockname()[1], flush=True)
     uvicorn.Server(config).run(sockets=[listening])
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 __all__ = ["Serving", "serve"]
 
@@ -55,6 +56,9 @@ def serve(database: Path | None = None, *, pure: bool = False) -> Iterator[Servi
             line = process.stdout.readline()
             if not line:
                 raise RuntimeError("the server did not start; what it wrote is above")
+            # Answered as soon as the app has started.
+            with urlopen(f"http://127.0.0.1:{int(line)}/waiting") as answer:
+                answer.read()
             yield Serving(int(line), process.pid)
         finally:
             # What still waits is of no interest; a shutdown would only take its time.

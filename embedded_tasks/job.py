@@ -84,8 +84,6 @@ _Q, _R, _H = JobState.QUEUED, JobState.RUNNING, JobState.HELD
 TRANSITIONS: Mapping[str, frozenset[tuple[JobState | None, JobState]]] = {
     "insert": frozenset({(None, _Q), (None, _R)}),
     "claim": frozenset({(_Q, _R)}),
-    "claim_suspect": frozenset({(_Q, _R)}),
-    "claim_these": frozenset({(_Q, _R)}),
     "begin": frozenset({(_Q, _R)}),
     "release": frozenset({(_R, _Q), (_Q, _Q)}),
     "settle": frozenset({(_R, _Q), (_R, _H)} | {(_R, state) for state in FINISHED}),

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from embedded_tasks.job import FINISHED, MAX_CRASHES, ClaimedJob, JobState, NewJob, Settlement
+from embedded_tasks.job import FINISHED, JobState, NewJob, Settlement
+from embedded_tasks.store.claiming import Claim, ClaimResult, take_due
 from embedded_tasks.store.failures import Failure, count_failures
-from embedded_tasks.store.pausing import queues_to_claim
 from embedded_tasks.store.queries import QUERIES
-from embedded_tasks.versions import split_name
 
 __all__ = [
     "Claim",
@@ -49,49 +48,17 @@ def insert_row(job: NewJob) -> list[Any]:
 def settle_row(outcome: Settlement) -> list[Any]:
     """Return an outcome as the statements `record_attempt` and `settle` read it."""
     error = outcome.error
-    return [
+    row = [
         outcome.id, outcome.number, outcome.owner, outcome.state, outcome.outcome,
         outcome.started_at, outcome.ended_at, outcome.due_at, outcome.result, outcome.reason,
         outcome.held_for, outcome.failures, outcome.crashes, outcome.snoozes, outcome.finished_at,
         outcome.prune_at, int(outcome.leads),
-        error.type if error else None, error.message if error else outcome.reason,
-        error.traceback if error else None, error.place if error else "",
     ]  # fmt: skip  # one column after another, as in the statements
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a process asks for: per group of tasks, how many jobs at most.
-
-    Args:
-        owner: The asking process.
-        now: The wall clock.
-        wanted: Task numbers, and how many of their jobs.
-        names: The stored names of those tasks by number.
-        seen: The highest task number that this process has looked at.
-        suspects: Whether a suspect may be among them; a process runs one at a time.
-        no_suspect_before: The time at which the next one may start.
-        no_last_chance_before: The same, for one that the next death would convict.
-    """
-
-    owner: str
-    now: float
-    wanted: Sequence[tuple[Sequence[int], int]]
-    names: Mapping[int, str]
-    seen: int
-    suspects: bool = True
-    no_suspect_before: float = 0.0
-    no_last_chance_before: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimResult:
-    """The jobs that are now ours, when to ask again, and task names that are new."""
-
-    jobs: list[ClaimedJob]
-    wake_at: float | None
-    new_tasks: list[tuple[int, str]]
-    expired: list[str]
+    if error is not None:
+        row += [error.type, error.message, error.traceback, error.place]
+    elif outcome.outcome != "succeeded":
+        row += [None, outcome.reason, None, ""]
+    return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,20 +139,37 @@ class Jobs:
 
     def settle(self, connection: sqlite3.Connection, rows: list[list[Any]]) -> dict[str, bool]:
         """Write outcomes. Returns the ids whose job was still ours, and if it is cancelled now."""
-        text = json.dumps(rows)
         if any(row[4] != "succeeded" for row in rows):
-            connection.execute(QUERIES["record_attempt"], {"rows": text})
-        settled = connection.execute(QUERIES["settle"], {"rows": text}).fetchall()
-        queued = {row[0]: row for row in rows if row[3] == JobState.QUEUED}
-        done: dict[str, bool] = {}
-        for id, cancel in settled:
-            again = queued.get(id)
-            done[id] = bool(cancel and again and self._cancel(connection, id, again[6]))
+            connection.execute(QUERIES["record_attempt"], {"rows": json.dumps(rows)})
+        done = dict.fromkeys(self._settled(connection, rows), False)
+        queued = {row[0]: row for row in rows if row[3] == JobState.QUEUED and row[0] in done}
+        if queued:
+            asked = {"ids": json.dumps([*queued])}
+            for (id,) in connection.execute(QUERIES["to_cancel"], asked).fetchall():
+                done[id] = self._cancel(connection, id, queued[id][6])
         leaders = [row[0] for row in rows if row[16] and row[4] != "interrupted"]
         self._unblock(connection, [id for id in leaders if id in done])
-        failures = [Failure(row[0], row[17], row[20], row[18], row[6]) for row in rows if row[17]]
+        failed = [row for row in rows if len(row) > 17 and row[17]]
+        failures = [Failure(row[0], row[17], row[20], row[18], row[6]) for row in failed]
         count_failures(connection, failures, done)
         return done
+
+    def _settled(self, connection: sqlite3.Connection, rows: list[list[Any]]) -> list[str]:
+        """Write outcomes; return the ids of the jobs that were still ours: nearly always all."""
+
+        def changed(rows: list[list[Any]]) -> int:
+            return connection.execute(QUERIES["settle"], {"rows": json.dumps(rows)}).rowcount
+
+        if len(rows) > 1:
+            # All at once, and counted: to return their ids would be a step for each.
+            connection.execute("SAVEPOINT settle")
+            all_ours = changed(rows) == len(rows)
+            if not all_ours:
+                connection.execute("ROLLBACK TO settle")
+            connection.execute("RELEASE settle")
+            if all_ours:
+                return [row[0] for row in rows]
+        return [row[0] for row in rows if changed([row])]
 
     def claim(self, connection: sqlite3.Connection, rows: list[Claim]) -> ClaimResult:
         """Expire what is too late, take what is due, and say when to ask again."""
@@ -193,31 +177,11 @@ class Jobs:
         self._follow_clock(connection, claim.now)
         expired = self.expire(connection, [claim.now])
         new_tasks = connection.execute(QUERIES["task_names"], {"after": claim.seen}).fetchall()
-        jobs: list[sqlite3.Row] = []
-        wake_at = [connection.execute(QUERIES["next_expiry"]).fetchone()[0]]
-        suspects = claim.suspects
-        waiting = queues_to_claim(connection)
-        for tasks, limit in claim.wanted:
-            text = json.dumps(tasks)
-            asked = {"owner": claim.owner, "now": claim.now, "tasks": text}
-            taken: list[sqlite3.Row] = []
-            rests = {
-                "accused": MAX_CRASHES - 1,
-                "from": claim.no_suspect_before,
-                "last_chance_from": claim.no_last_chance_before,
-            }
-            if suspects and limit and claim.no_suspect_before <= claim.now:
-                taken = waiting.claim_suspect(asked | rests)
-                suspects = not taken
-            if suspects and limit:
-                wake_at.append(waiting.next_suspect(asked | rests))
-            taken += waiting.claim(asked | {"limit": limit - len(taken)})
-            jobs.extend(taken)
-            if len(taken) < limit:
-                wake_at.append(waiting.next_due(text))
+        jobs, times = take_due(connection, claim)
+        times.append(connection.execute(QUERIES["next_expiry"]).fetchone()[0])
         return ClaimResult(
-            [_claimed(row, claim.names) for row in sorted(jobs, key=_claim_order)],
-            min((time for time in wake_at if time is not None), default=None),
+            jobs,
+            min((time for time in times if time is not None), default=None),
             [(row[0], row[1]) for row in new_tasks],
             expired,
         )
@@ -369,30 +333,3 @@ class Jobs:
 
 def _ids(rows: Iterable[sqlite3.Row]) -> set[str]:
     return {row[0] for row in rows}
-
-
-def _claim_order(row: sqlite3.Row) -> tuple[int, float, int]:
-    return (-row["priority"], row["due_at"], row["seq"])
-
-
-def _claimed(row: sqlite3.Row, names: Mapping[int, str]) -> ClaimedJob:
-    task, version = split_name(names[row["task"]])
-    return ClaimedJob(
-        id=row["id"],
-        task=task,
-        attempt=row["attempt"],
-        args=row["args"],
-        options=row["options"],
-        queue=row["queue"],
-        failures=row["failures"],
-        crashes=row["crashes"],
-        snoozes=row["snoozes"],
-        start_by=row["start_by"],
-        finish_by=row["finish_by"],
-        request_id=row["request_id"],
-        traceparent=row["traceparent"],
-        leads=bool(row["leads"]),
-        on_crash=row["on_crash"],
-        version=version,
-        due_at=row["due_at"],
-    )

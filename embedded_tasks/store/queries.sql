@@ -22,63 +22,10 @@ WHERE id IN (SELECT value ->> 0 FROM json_each(:rows))
             WHERE row.value ->> 0 = jobs.id AND row.value ->> 1 = jobs.owner
         )));
 
--- name: claim
--- queued -> running: due jobs of known tasks, by priority, then due time. Skips from one priority
--- to the next, so that jobs due in future are never walked over.
-UPDATE jobs
-SET state = 'running', owner = :owner, attempt = attempt + 1, started_at = :now,
-    cancel_requested = 0
-WHERE seq IN (
-    WITH RECURSIVE level (priority) AS (
-        SELECT max(priority) FROM jobs
-        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
-        UNION ALL
-        SELECT (
-            SELECT max(lower.priority) FROM jobs AS lower
-            WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
-                AND lower.crashes < 2
-                AND lower.priority < level.priority
-        )
-        FROM level WHERE level.priority IS NOT NULL
-    )
-    SELECT due.seq FROM level CROSS JOIN jobs AS due INDEXED BY jobs_claimable
-    WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
-        AND due.crashes < 2
-        AND due.priority = level.priority AND due.due_at <= :now
-        AND due.task IN (SELECT value FROM json_each(:tasks))
-    LIMIT :limit
-)
-RETURNING id, task, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
-    request_id, traceparent, leads, on_crash, priority, due_at, seq;
-
--- name: claim_suspect
--- queued -> running: the suspect that has waited longest; this process runs no other.
-UPDATE jobs
-SET state = 'running', owner = :owner, attempt = attempt + 1, started_at = :now,
-    cancel_requested = 0
-WHERE seq = (
-    SELECT seq FROM jobs INDEXED BY jobs_suspected
-    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
-        AND due_at <= :now AND task IN (SELECT value FROM json_each(:tasks))
-        AND (crashes < :accused OR :last_chance_from <= :now)
-    ORDER BY due_at LIMIT 1
-)
-RETURNING id, task, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
-    request_id, traceparent, leads, on_crash, priority, due_at, seq;
-
--- name: next_suspect
--- The time at which the next suspect of these tasks is due and may start.
-SELECT min(max(due_at, iif(crashes < :accused, :from, :last_chance_from)))
-FROM jobs INDEXED BY jobs_suspected
-WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
-    AND task IN (SELECT value FROM json_each(:tasks));
-
--- name: acquit
--- A suspect that has run long enough is none any more.
-UPDATE jobs SET crashes = 0 WHERE id = :id AND state = 'running' AND owner = :owner;
-
--- name: next_due
--- The time at which the next job of these tasks is due.
+-- name: due
+-- The due jobs by priority, then due time: those of these tasks among the first ones, and how many
+-- were looked at. Skips from one priority to the next, so that jobs due in future are never walked
+-- over; nor are more jobs of other tasks than are asked for, see `due_in_lines`.
 WITH RECURSIVE level (priority) AS (
     SELECT max(priority) FROM jobs
     WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
@@ -86,20 +33,157 @@ WITH RECURSIVE level (priority) AS (
     SELECT (
         SELECT max(lower.priority) FROM jobs AS lower
         WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
-                AND lower.crashes < 2
+            AND lower.crashes < 2
             AND lower.priority < level.priority
     )
     FROM level WHERE level.priority IS NOT NULL
 )
-SELECT min((
-    SELECT due.due_at FROM jobs AS due INDEXED BY jobs_claimable
+SELECT
+    json_group_array(seq) FILTER (WHERE task IN (SELECT value FROM json_each(:tasks))), count(*)
+FROM (
+    SELECT due.seq, due.task FROM level CROSS JOIN jobs AS due INDEXED BY jobs_claimable
     WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
         AND due.crashes < 2
-        AND due.priority = level.priority
-        AND due.task IN (SELECT value FROM json_each(:tasks))
-    ORDER BY due.due_at LIMIT 1
+        AND due.priority = level.priority AND due.due_at <= :now
+    LIMIT :limit
+);
+
+-- name: due_in_lines
+-- The due jobs of these tasks by priority, then due time, chosen line by line, so that jobs of
+-- others are never walked over. A line is what waits in one queue, of one task, with one priority.
+-- (Compared as a whole, of a line all jobs would be walked over.)
+WITH RECURSIVE line (seq) AS (
+    SELECT (
+        SELECT seq FROM jobs INDEXED BY jobs_in_line
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL
+        ORDER BY queue, task, priority LIMIT 1
+    )
+    UNION ALL
+    SELECT coalesce(
+        (
+            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                AND next.queue = last.queue AND next.task = last.task
+                AND next.priority > last.priority
+            ORDER BY next.priority LIMIT 1
+        ),
+        (
+            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                AND next.queue = last.queue AND next.task > last.task
+            ORDER BY next.task, next.priority LIMIT 1
+        ),
+        (
+            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                AND next.queue > last.queue
+            ORDER BY next.queue, next.task, next.priority LIMIT 1
+        )
+    )
+    FROM line JOIN jobs AS last ON last.seq = line.seq
+)
+SELECT json_group_array(seq) FROM (
+    SELECT due.seq
+    FROM line CROSS JOIN jobs AS first ON first.seq = line.seq CROSS JOIN jobs AS due
+    WHERE +first.task IN (SELECT value FROM json_each(:tasks))
+        AND +first.queue NOT IN (SELECT value FROM json_each(:paused))
+        AND due.seq IN (
+            SELECT waiting.seq FROM jobs AS waiting INDEXED BY jobs_in_line
+            WHERE waiting.state = 'queued' AND waiting.owner IS NULL AND waiting.after IS NULL
+                AND waiting.queue = first.queue AND waiting.task = first.task
+                AND waiting.priority = first.priority AND waiting.due_at <= :now
+                AND waiting.crashes < 2
+            ORDER BY waiting.due_at LIMIT :limit
+        )
+    ORDER BY due.priority DESC, due.due_at, due.seq LIMIT :limit
+);
+
+-- name: claim
+-- queued -> running: due jobs that were chosen.
+UPDATE jobs
+SET state = 'running', owner = :owner, attempt = attempt + 1, started_at = :now,
+    cancel_requested = 0
+WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'queued' AND owner IS NULL;
+
+-- name: claimed
+-- These jobs, as their attempts need them, in one row: each row more would be a step more, which
+-- lets go of the interpreter.
+SELECT json_group_array(json_array(
+    id, task, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
+    request_id, traceparent, leads, on_crash, due_at, seq
+)) FROM jobs
+WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'running' AND owner = :owner;
+
+-- name: claimed_rows
+-- The same row by row, for when one of them holds text that cannot be read.
+SELECT id, task, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
+    request_id, traceparent, leads, on_crash, due_at, seq FROM jobs
+WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'running' AND owner = :owner;
+
+-- name: due_suspect
+-- The suspect that has waited longest, in a queue that is not paused.
+SELECT seq FROM jobs INDEXED BY jobs_suspected
+WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
+    AND due_at <= :now AND task IN (SELECT value FROM json_each(:tasks))
+    AND queue NOT IN (SELECT value FROM json_each(:paused))
+    AND (crashes < :accused OR :last_chance_from <= :now)
+ORDER BY due_at LIMIT 1;
+
+-- name: next_suspect
+-- The time at which the next suspect of these tasks is due and may start, in a queue that is not
+-- paused.
+SELECT min(max(due_at, iif(crashes < :accused, :from, :last_chance_from)))
+FROM jobs INDEXED BY jobs_suspected
+WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
+    AND task IN (SELECT value FROM json_each(:tasks))
+    AND queue NOT IN (SELECT value FROM json_each(:paused));
+
+-- name: acquit
+-- A suspect that has run long enough is none any more.
+UPDATE jobs SET crashes = 0 WHERE id = :id AND state = 'running' AND owner = :owner;
+
+-- name: next_due
+-- The time at which the next job of these tasks is due, looked for line by line.
+WITH RECURSIVE line (seq) AS (
+    SELECT (
+        SELECT seq FROM jobs INDEXED BY jobs_in_line
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL
+        ORDER BY queue, task, priority LIMIT 1
+    )
+    UNION ALL
+    SELECT coalesce(
+        (
+            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                AND next.queue = last.queue AND next.task = last.task
+                AND next.priority > last.priority
+            ORDER BY next.priority LIMIT 1
+        ),
+        (
+            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                AND next.queue = last.queue AND next.task > last.task
+            ORDER BY next.task, next.priority LIMIT 1
+        ),
+        (
+            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                AND next.queue > last.queue
+            ORDER BY next.queue, next.task, next.priority LIMIT 1
+        )
+    )
+    FROM line JOIN jobs AS last ON last.seq = line.seq
+)
+SELECT min((
+    SELECT waiting.due_at FROM jobs AS waiting INDEXED BY jobs_in_line
+    WHERE waiting.state = 'queued' AND waiting.owner IS NULL AND waiting.after IS NULL
+        AND waiting.queue = first.queue AND waiting.task = first.task
+        AND waiting.priority = first.priority AND waiting.crashes < 2
+    ORDER BY waiting.due_at LIMIT 1
 ))
-FROM level WHERE level.priority IS NOT NULL;
+FROM line CROSS JOIN jobs AS first ON first.seq = line.seq
+WHERE +first.task IN (SELECT value FROM json_each(:tasks))
+    AND +first.queue NOT IN (SELECT value FROM json_each(:paused));
 
 -- name: newest
 -- When the newest job was stored.
@@ -161,8 +245,12 @@ SET state = row.value ->> 3, owner = NULL, started_at = row.value ->> 5,
     cancel_requested = iif(row.value ->> 3 = 'queued', jobs.cancel_requested, 0)
 FROM json_each(:rows) AS row
 WHERE jobs.id = row.value ->> 0 AND jobs.state = 'running'
-    AND jobs.attempt = row.value ->> 1 AND jobs.owner = row.value ->> 2
-RETURNING id, cancel_requested;
+    AND jobs.attempt = row.value ->> 1 AND jobs.owner = row.value ->> 2;
+
+-- name: to_cancel
+-- Those of these jobs that were queued again and that somebody wants to stop.
+SELECT id FROM jobs
+WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'queued' AND cancel_requested = 1;
 
 -- name: recover
 -- running -> queued, held, failed: a job of a dead process whose attempt had started.

@@ -196,40 +196,69 @@ SELECT
         WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
         LIMIT :cap
     )) AS waiting,
-    (WITH RECURSIVE level (priority) AS (
-        SELECT max(priority) FROM jobs INDEXED BY jobs_in_line
-        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
-        UNION ALL
+    (WITH RECURSIVE line (seq) AS (
         SELECT (
-            SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_in_line
-            WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
-                AND lower.queue = :queue AND lower.priority < level.priority
+            SELECT seq FROM jobs INDEXED BY jobs_in_line
+            WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
+            ORDER BY task, priority LIMIT 1
         )
-        FROM level WHERE level.priority IS NOT NULL
+        UNION ALL
+        SELECT coalesce(
+            (
+                SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+                WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                    AND next.queue = :queue AND next.task = last.task
+                    AND next.priority > last.priority
+                ORDER BY next.priority LIMIT 1
+            ),
+            (
+                SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+                WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                    AND next.queue = :queue AND next.task > last.task
+                ORDER BY next.task, next.priority LIMIT 1
+            )
+        )
+        FROM line JOIN jobs AS last ON last.seq = line.seq
     )
     SELECT count(*) FROM (
-        SELECT 1 FROM level CROSS JOIN jobs AS due INDEXED BY jobs_in_line
+        SELECT 1
+        FROM line CROSS JOIN jobs AS first ON first.seq = line.seq
+        CROSS JOIN jobs AS due INDEXED BY jobs_in_line
         WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
-            AND due.queue = :queue AND due.priority = level.priority AND due.due_at <= :now
+            AND due.queue = :queue AND due.task = first.task AND due.priority = first.priority
+            AND due.due_at <= :now
         LIMIT :cap
     )) AS due,
-    (WITH RECURSIVE level (priority) AS (
-        SELECT max(priority) FROM jobs INDEXED BY jobs_in_line
-        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
-        UNION ALL
+    (WITH RECURSIVE line (seq) AS (
         SELECT (
-            SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_in_line
-            WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
-                AND lower.queue = :queue AND lower.priority < level.priority
+            SELECT seq FROM jobs INDEXED BY jobs_in_line
+            WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
+            ORDER BY task, priority LIMIT 1
         )
-        FROM level WHERE level.priority IS NOT NULL
+        UNION ALL
+        SELECT coalesce(
+            (
+                SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+                WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                    AND next.queue = :queue AND next.task = last.task
+                    AND next.priority > last.priority
+                ORDER BY next.priority LIMIT 1
+            ),
+            (
+                SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+                WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                    AND next.queue = :queue AND next.task > last.task
+                ORDER BY next.task, next.priority LIMIT 1
+            )
+        )
+        FROM line JOIN jobs AS last ON last.seq = line.seq
     )
     SELECT min((
         SELECT due.due_at FROM jobs AS due INDEXED BY jobs_in_line
         WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
-            AND due.queue = :queue AND due.priority = level.priority
+            AND due.queue = :queue AND due.task = first.task AND due.priority = first.priority
         ORDER BY due.due_at LIMIT 1
-    )) FROM level WHERE level.priority IS NOT NULL) AS oldest;
+    )) FROM line CROSS JOIN jobs AS first ON first.seq = line.seq) AS oldest;
 
 -- name: running_by_queue
 -- How many jobs run, by queue.

@@ -158,7 +158,7 @@ class StoreMachine(Bench):
                 row.attempt, row.failures, row.crashes, row.snoozes, row.leads,
             )  # fmt: skip  # one after another
             self.in_hand[job.id] = job
-        self.queries |= {"claim", "claim_suspect", "expire"}
+        self.queries |= {"claim", "expire"}
         await self._settle_late(seat, Succeeded("[1,2]"))
         return expected
 

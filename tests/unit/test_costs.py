@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -157,6 +158,32 @@ async def test_waiting_jobs_are_claimed_and_settled_many_at_a_time(
             assert runner.crossings == runner.commits
             # Of a claim that takes any: expired ones, new names, the next expiry, the claim.
             assert len(runner.statements) <= runner.commits * 8
+
+
+@pytest.mark.parametrize(
+    ("slots", "commits", "writes"), [(1, 2_100, 2_100), (10, 250, 400), (100, 60, 100)]
+)
+async def test_attempts_share_their_commits_and_the_writes_of_their_marks(
+    slots: int, commits: int, writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, written = os.pwrite, 0
+
+    def counted(descriptor: int, data: bytes, offset: int) -> int:
+        nonlocal written
+        written += 1
+        return plain(descriptor, data, offset)
+
+    runner = Runner(concurrency=slots)
+    async with running(runner, monkeypatch, start_work=False):
+        await asyncio.gather(*(runner.enqueue(nothing, number) for number in range(1_000)))
+        await runner.quiet()
+        runner.forget()
+        monkeypatch.setattr(os, "pwrite", counted)
+        async with runner.working():
+            await runner.ended(1_000)
+            assert runner.crossings == runner.commits <= commits
+            assert written <= writes
+            assert len(runner.statements) <= runner.commits * 10
 
 
 async def test_an_idle_runner_does_nothing(runner: Runner) -> None:

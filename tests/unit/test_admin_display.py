@@ -154,7 +154,12 @@ def test_an_argument_without_a_known_name_might_be_a_secret() -> None:
     text = encode_arguments(
         ("a@b.c", "x"), {"password": "pw", "n": 1}, NAMES, task="t", limit=LIMIT
     )
-    assert [value for _, value in Display(Masking()).arguments(text, None)] == ["***", "***", "***", 1]
+    assert [value for _, value in Display(Masking()).arguments(text, None)] == [
+        "***",
+        "***",
+        "***",
+        1,
+    ]
     assert [value for _, value in Display(Masking()).arguments(text, ("email", "token"))] == [
         *("a@b.c", "***"),
         *("***", 1),
@@ -249,7 +254,9 @@ def test_any_text_is_shown_or_told_to_be_damaged(value: Any) -> None:
 @given(value=JSON, kwargs=JSON)
 def test_any_arguments_are_shown_or_told_to_be_damaged(value: Any, kwargs: Any) -> None:
     try:
-        shown = Display(Masking()).arguments(json.dumps([1, value, kwargs]), ("a", "token", "*rest"))
+        shown = Display(Masking()).arguments(
+            json.dumps([1, value, kwargs]), ("a", "token", "*rest")
+        )
     except UnreadableError:
         return
     assert all(JobArgument(name=name, value=each).model_dump_json() for name, each in shown)

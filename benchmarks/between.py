@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.child import ask, start
+from benchmarks.child import ask, hear, start, tell
 from benchmarks.figures import Figure, Ratio, percentile
 from benchmarks.files import Place
 from benchmarks.jobs import mark, marks
@@ -68,10 +68,8 @@ class Processes:
             ]
             # All begin before the first is heard.
             for process in made:
-                assert process.stdin is not None
-                process.stdin.write("\n")
-                process.stdin.flush()
-            return [ask(process) for process in made]
+                tell(process)
+            return [hear(process) for process in made]
 
 
 class Latency:

@@ -25,7 +25,7 @@ from benchmarks.jobs import linger, mark, marks, nothing
 from benchmarks.observing import Settled
 from embedded_tasks import TaskRunner
 
-__all__ = ["BEGIN", "END", "ask", "command", "start"]
+__all__ = ["BEGIN", "END", "ask", "command", "hear", "start", "tell"]
 
 # What a trace of system calls is cut at.
 BEGIN, END = b"benchmark begins\n", b"benchmark ends\n"
@@ -51,13 +51,23 @@ def start(do: str, path: Path, **options: Any) -> subprocess.Popen[str]:
     return process
 
 
-def ask(process: subprocess.Popen[str], line: str = "") -> Any:
-    """Write a line and return the answer."""
+def tell(process: subprocess.Popen[str]) -> None:
+    """Let a process go on."""
     assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(f"{line}\n")
+    process.stdin.write("\n")
     process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> Any:
+    """Return what came of it."""
+    assert process.stdout is not None
     return json.loads(process.stdout.readline())
+
+
+def ask(process: subprocess.Popen[str]) -> Any:
+    """Let a process go on, and return what came of it."""
+    tell(process)
+    return hear(process)
 
 
 def _say(value: Any = None) -> None:

@@ -58,7 +58,7 @@ def take_due(
     connection: sqlite3.Connection, claim: Claim
 ) -> tuple[list[ClaimedJob], list[float | None]]:
     """Take what is due; return it, and for what was not full the times at which more may be."""
-    jobs: list[ClaimedJob] = []
+    jobs: list[Sequence[Any]] = []
     times: list[float | None] = []
     suspects = claim.suspects
     waiting = _Waiting(connection)
@@ -75,7 +75,8 @@ def take_due(
             jobs += _take(connection, claim, waiting.due(asked | {"limit": left}))
         if len(jobs) - before < limit:
             times.append(waiting.next_due(asked))
-    return jobs, times
+    jobs.sort(key=_order)
+    return [_claimed(row, claim.names) for row in jobs], times
 
 
 class _Waiting:
@@ -131,15 +132,18 @@ def _asked(claim: Claim, tasks: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _take(connection: sqlite3.Connection, claim: Claim, seqs: str) -> list[ClaimedJob]:
-    """Claim the jobs of these numbers; return them in this order."""
+def _take(connection: sqlite3.Connection, claim: Claim, seqs: str) -> Sequence[Sequence[Any]]:
+    """Claim the jobs of these numbers; return their rows."""
     if seqs == "[]":
         return []
     asked = {"seqs": seqs, "owner": claim.owner, "now": claim.now}
     connection.execute(QUERIES["claim"], asked)
-    place = {seq: number for number, seq in enumerate(json.loads(seqs))}
-    rows = sorted(_rows(connection, asked), key=lambda row: place[row[-1]])
-    return [_claimed(row, claim.names) for row in rows]
+    return _rows(connection, asked)
+
+
+def _order(row: Sequence[Any]) -> tuple[int, float, int]:
+    due_at, priority, seq = row[-3:]
+    return (-priority, due_at, seq)
 
 
 def _rows(connection: sqlite3.Connection, asked: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
@@ -156,7 +160,7 @@ def _rows(connection: sqlite3.Connection, asked: Mapping[str, Any]) -> Sequence[
 def _claimed(row: Sequence[Any], names: Mapping[int, str]) -> ClaimedJob:
     (
         id, number, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
-        request_id, traceparent, leads, on_crash, due_at, _,
+        request_id, traceparent, leads, on_crash, due_at, _, _,
     ) = row  # fmt: skip  # one column after another, as in the statement
     task, version = split_name(names[number])
     return ClaimedJob(

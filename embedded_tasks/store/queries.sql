@@ -110,14 +110,14 @@ WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'queued' AND owner
 -- lets go of the interpreter.
 SELECT json_group_array(json_array(
     id, task, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
-    request_id, traceparent, leads, on_crash, due_at, seq
+    request_id, traceparent, leads, on_crash, due_at, priority, seq
 )) FROM jobs
 WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'running' AND owner = :owner;
 
 -- name: claimed_rows
 -- The same row by row, for when one of them holds text that cannot be read.
 SELECT id, task, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
-    request_id, traceparent, leads, on_crash, due_at, seq FROM jobs
+    request_id, traceparent, leads, on_crash, due_at, priority, seq FROM jobs
 WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'running' AND owner = :owner;
 
 -- name: due_suspect

@@ -102,19 +102,20 @@ def test_a_sync_that_hangs_costs_no_client_more_than_the_stores_wait(
 ) -> None:
     site = serve(place, preload=faults.preload, store_wait=0.5)
     assert site.post("before").status == 202
-    faults.set(sync_delay=3.0)
+    faults.set(sync_delay=60.0)
     begun = time.monotonic()
     assert site.post("slow0").status == 503
     assert site.post("slow1").status == 503
     # The loop goes round meanwhile: two refusals take no longer than the first sync.
     assert site.is_up()
-    assert time.monotonic() - begun < 2.8
+    assert time.monotonic() - begun < 30
     wait_until(lambda: any("keeps a commit waiting" in text for text in site.problems()))
     assert site.logged(place, "store.stalled")
     faults.set()
     site.comes_back("slow")
     # What came too late is taken back, although it was committed after all.
     site.lost_nothing(place)
+    wait_until(lambda: set(place.states()) == {"succeeded"}, "the outcomes are stored")
     site.kill()
     assert place.is_sound()
     assert set(place.states()) == {"succeeded"}
@@ -176,7 +177,7 @@ def test_a_sibling_that_stops_in_a_commit_is_named_and_its_end_frees_the_others(
     site = serve(place, store_wait=0.5)
     assert stopped.post("before").status == 202
     wait_until(lambda: place.states() == {"succeeded": 1}, "its outcome is stored")
-    faults.set(sync_delay=2.0)
+    faults.set(sync_delay=20.0)
     answers: list[int] = []
 
     def ask() -> None:
@@ -188,6 +189,9 @@ def test_a_sibling_that_stops_in_a_commit_is_named_and_its_end_frees_the_others(
     folder = processes_folder(place.file)
     wait_until(lambda: lock_holders(folder) == [stopped.pid], "it holds the writers' lock")
     stopped.signal(signal.SIGSTOP)
+    # It takes a moment; a commit that ends in it would free the lock.
+    stat = Path(f"/proc/{stopped.pid}/stat")
+    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it is stopped")
     faults.set()
     try:
         for number in range(3):

@@ -108,8 +108,9 @@ static int sync_fails(int number)
         return 0;
     if (!concerns(number))
         return 0;
-    if (control->sync_delay_ms)
-        usleep((useconds_t)control->sync_delay_ms * 1000);
+    /* In slices: it ends when it is called off. */
+    for (int32_t slept = 0; slept < control->sync_delay_ms; slept += 10)
+        usleep(10000);
     return control->sync_error;
 }
 

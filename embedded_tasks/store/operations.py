@@ -188,13 +188,14 @@ class Jobs:
 
     def _follow_clock(self, connection: sqlite3.Connection, now: float) -> None:
         """When the clock was put back, also while nobody was there, nothing stalls for it."""
-        if self._latest is None:
+        latest = self._latest
+        if latest is None:
             newest = connection.execute(QUERIES["newest"]).fetchone()
-            self._latest = newest[0] if newest else now
-        if now < self._latest - _PUT_BACK:
+            latest = float(newest[0]) if newest else now
+        if now < latest - _PUT_BACK:
             connection.execute(QUERIES["due_again"], {"now": now})
-            self._latest = now
-        self._latest = max(self._latest, now)
+            latest = now
+        self._latest = max(latest, now)
 
     def expire(self, connection: sqlite3.Connection, rows: list[float]) -> list[str]:
         """End the waiting jobs whose time has passed; the row is the wall clock."""

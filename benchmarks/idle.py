@@ -64,7 +64,7 @@ _OF_FILES = (
 )
 _SYNCS = ("fsync", "fdatasync")
 _ROOT = Path(__file__).resolve().parents[1]
-_SETTLE = 1.5
+_SETTLE = 5.0
 
 
 def can_trace() -> bool:

@@ -82,14 +82,9 @@ def start_on_loop(
         loop: The running loop; to ask for it is a system call before Python 3.12.
     """
 
-    async def call() -> Any:
-        try:
-            return await function(*args, **kwargs)
-        except SystemExit as error:
-            # Let through, it would end the event loop, and the app with it.
-            raise _Exited(error) from error
-
-    task = (loop or asyncio.get_running_loop()).create_task(call(), context=context)
+    task = (loop or asyncio.get_running_loop()).create_task(
+        _call(function, args, kwargs), context=context
+    )
 
     def ended(task: asyncio.Task[Any]) -> None:
         if task.cancelled():
@@ -105,6 +100,16 @@ def start_on_loop(
 
     task.add_done_callback(ended)
     return LoopCall(task)
+
+
+async def _call(
+    function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    try:
+        return await function(*args, **kwargs)
+    except SystemExit as error:
+        # Let through, it would end the event loop, and the app with it.
+        raise _Exited(error) from error
 
 
 class _Exited(Exception):

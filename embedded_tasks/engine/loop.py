@@ -81,7 +81,6 @@ def start_on_loop(
         done: Called on the loop with the value, or with None and the error.
         loop: The running loop; to ask for it is a system call before Python 3.12.
     """
-
     task = (loop or asyncio.get_running_loop()).create_task(
         _call(function, args, kwargs), context=context
     )

@@ -111,8 +111,8 @@ class GuardedClock:
     def __init__(self, clock: Clock, failures: Failures) -> None:
         self._clock = clock
         self._failures = failures
-        self.now = clock.now
-        self.monotonic = clock.monotonic
+        self.now: Callable[[], float] = clock.now
+        self.monotonic: Callable[[], float] = clock.monotonic
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Call back after `delay` seconds."""

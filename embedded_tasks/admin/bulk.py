@@ -6,7 +6,7 @@ Included by `routes`.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 from fastapi import Depends, Request
@@ -28,7 +28,7 @@ _PAGE = 200
 class BulkChosen(BaseModel):
     """Which jobs, by a filter or by their ids."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid",
         json_schema_extra={"oneOf": [{"required": ["filter"]}, {"required": ["ids"]}]},
     )

@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import Depends, HTTPException, Response
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
@@ -37,7 +37,7 @@ _PLACE: dict[int | str, dict[str, Any]] = {
 class _Request(BaseModel):
     """What every request has, whatever its task."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     delay: Annotated[
         float, Field(description="Seconds until it is due.", ge=0, le=_LONGEST_DELAY)

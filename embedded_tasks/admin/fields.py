@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, ClassVar
 from uuid import UUID
 
 from fastapi import Header, Path
@@ -94,7 +94,7 @@ class JobSelection(BaseModel):
     """Which jobs are meant; all that is given must hold."""
 
     # A name that is spelt wrong must not mean "all jobs".
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     state: Annotated[
         list[ShownState] | None,
@@ -133,7 +133,7 @@ class JobQuery(JobSelection):
 class LogQuery(BaseModel):
     """Which lines of a job's log."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     after: Annotated[
         int, Field(description="Only lines with a higher id.", ge=0, le=_LARGEST_INT)
@@ -144,7 +144,7 @@ class LogQuery(BaseModel):
 class AuditQuery(BaseModel):
     """Which page of the audit trail."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     limit: Annotated[int, Field(description="How many at most.", ge=1, le=_LONGEST_PAGE)] = 50
     cursor: Annotated[

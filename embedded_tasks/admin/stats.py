@@ -7,7 +7,7 @@ What lives here: what is read for overviews and charts. What does not: single jo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,7 +46,7 @@ _Task = Annotated[
 class SeriesQuery(BaseModel):
     """Which series."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     metric: Annotated[MetricName, Field(description="What is counted or measured.")]
     bucket: Annotated[
@@ -59,7 +59,7 @@ class SeriesQuery(BaseModel):
 class ErrorQuery(BaseModel):
     """Which error groups."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     limit: Annotated[int, Field(description="How many at most.", ge=1, le=200)] = 50
     task: _Task = None

@@ -65,8 +65,8 @@ class ChildCall:
         self.order = order
         self.context = context
         self.child: _Child | None = None
-        self.has_begun = False
-        self.is_told = False
+        self.has_begun: bool = False
+        self.is_told: bool = False
         self.where = ""
         self._begun = begun
         self._done = done
@@ -217,11 +217,11 @@ class _Child:
     """One child process, as its parent sees it."""
 
     def __init__(self, owner: Children) -> None:
-        self.answered = 0
+        self.answered: int = 0
         self._owner = owner
         self._loop = owner.loop
         self._process = Spawned()
-        self.pid = self._process.pid
+        self.pid: int = self._process.pid
         self._number = 0
         self._call: ChildCall | None = None
         self._why = ""

@@ -42,7 +42,8 @@ class Spawned:
             raise ConfigurationError(
                 'run_in="process": this Python does not know its own program (sys.executable).'
             )
-        self.connection, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
+        self.connection: socket.socket = ours
         their_end, self._lifeline = os.pipe()
         # The child begins with these held back, and so does not die of them before it ignores them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
@@ -57,7 +58,7 @@ class Spawned:
             theirs.close()
             os.close(their_end)
         self.connection.setblocking(False)
-        self.pid = self._popen.pid
+        self.pid: int = self._popen.pid
         self.death = _pidfd(self.pid)
         _living.add(self)
 

@@ -188,8 +188,8 @@ class Jobs:
 
     def _follow_clock(self, connection: sqlite3.Connection, now: float) -> None:
         """When the clock was put back, also while nobody was there, nothing stalls for it."""
-        latest = self._latest
-        if latest is None:
+        latest = self._latest or 0.0
+        if not latest:
             newest = connection.execute(QUERIES["newest"]).fetchone()
             latest = float(newest[0]) if newest else now
         if now < latest - _PUT_BACK:

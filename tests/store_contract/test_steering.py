@@ -154,6 +154,7 @@ async def test_the_last_progress_is_kept_unless_it_is_of_an_earlier_attempt(stor
     await store.steering.note(Notes([(job_id(99), 1, 8.0, 9.0, "nobody's", NOW)]))
     found = await store.views.complete(await record(store, 1))
     assert found.progress == Progress(3.0, 9.0, "rows", NOW, 2)
+    assert found.progress is not None
     assert found.progress.share == pytest.approx(1 / 3)
 
 

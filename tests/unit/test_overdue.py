@@ -97,6 +97,7 @@ async def test_a_backlog_behind_full_slots_is_no_problem_until_nothing_moves(at:
     at.clock.advance(STANDSTILL - 1)
     assert await problems(at) == []
     at.clock.advance(2)
+    found: list[str] = []
     for _ in range(100):
         found = await problems(at)
         if found:

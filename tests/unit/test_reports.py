@@ -115,7 +115,8 @@ async def test_a_timeline_tells_attempts_and_acts_in_their_order() -> None:
 def record(state: JobState, attempts: list[AttemptRecord], **changes: Any) -> JobRecord:
     values: dict[str, Any] = dict.fromkeys(JobRecord.__dataclass_fields__)
     values |= {"id": "x", "state": state, "created_at": 1.0, "due_at": 1.0, "attempt": 1}
-    return JobRecord(**values | {"attempts": tuple(attempts)} | changes)
+    values |= {"attempts": tuple(attempts)} | changes
+    return JobRecord(**values)
 
 
 def test_a_death_and_the_replay_after_it_are_marked() -> None:
@@ -244,11 +245,9 @@ def fail_here() -> None:
 
 
 def test_the_place_of_an_error_is_the_innermost_one_in_the_users_code() -> None:
-    try:
+    with pytest.raises(ValueError, match="x") as raised:
         fail_here()
-    except ValueError as error:
-        described = describe(error)
-    assert described.place == f"{__name__}:fail_here"
+    assert describe(raised.value).place == f"{__name__}:fail_here"
     assert describe(ValueError("never raised")).place == ""
     assert group_of("ValueError", "a:b") == group_of("ValueError", "a:b")
     assert group_of("ValueError", "a:b") != group_of("KeyError", "a:b")

@@ -62,10 +62,15 @@ class Heir:
             await pause(clock, _PROBE_EVERY)
             self._peers.refresh()
             for peer in self._peers.ids:
-                await self.take_over(peer)
+                await self._look(peer)
 
     async def take_over(self, peer: str) -> None:
         """A sibling seems to have died: its lock tells; its death is also a reason to look."""
+        # Before it is known who puts its jobs back: one of them may be a suspect for any sibling.
+        self._worker.suspects.rest()
+        await self._look(peer)
+
+    async def _look(self, peer: str) -> None:
         report = RecoveryReport()
         await self._recoverer.recover(peer, report)
         if report.processes:

@@ -18,7 +18,7 @@ from embedded_tasks.job import MAX_CRASHES, SUSPECT_AFTER
 from embedded_tasks.processes import processes_folder
 from embedded_tasks.processes.layout import lock_path
 from embedded_tasks.processes.records import HEADER_SIZE, decode_file, encode_header
-from tests.crash.harness import Place, wait_until
+from tests.crash.harness import Place, now, wait_until
 from tests.crash.poison import Supervisor
 
 HEALTHY = [f"h{number}" for number in range(200)]
@@ -131,6 +131,24 @@ def test_suspects_run_one_after_the_other_and_are_acquitted(place: Place) -> Non
     turns = sorted(suspects, key=last.__getitem__)
     assert all(ends[one] <= last[two] for one, two in pairwise(turns))
     worker.leave()
+
+
+def test_a_suspect_rests_in_every_sibling_and_not_only_in_the_one_that_put_it_back(
+    place: Place,
+) -> None:
+    asker = place.worker(run=False)
+    place.workers(4)
+    begun = now()
+    wait_until(lambda: now() - begun > 2.0, "the rest after their own start")
+    asker.ask("enqueue", task="tests.crash.poison:exit_at_once", keys=["p"], args=[])
+    wait_until(lambda: place.states() == {"held": 1})
+    starts = [effect.at for effect in place.effects("started")]
+    assert len(starts) == MAX_CRASHES
+    rests = [two - one for one, two in pairwise(starts)][SUSPECT_AFTER - 1 :]
+    # A little less than the second, and the 1.8, for the wall clock has a say in it.
+    assert min(rests) >= 0.9
+    assert rests[-1] >= 1.7
+    asker.leave()
 
 
 @pytest.mark.slow

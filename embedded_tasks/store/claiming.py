@@ -97,7 +97,8 @@ class _Waiting:
         seqs: str
         if not self._some_paused:
             seqs, looked_at = self._connection.execute(QUERIES["due"], asked).fetchone()
-            if looked_at < asked["limit"] or seqs.count(",") + 1 == looked_at:
+            found = 0 if seqs == "[]" else seqs.count(",") + 1
+            if looked_at < asked["limit"] or found == looked_at:
                 return seqs
             # Jobs of other tasks are among the first ones.
         (seqs,) = self._ask("due_in_lines", asked)

@@ -177,8 +177,10 @@ class Jobs:
         self._follow_clock(connection, claim.now)
         expired = self.expire(connection, [claim.now])
         new_tasks = connection.execute(QUERIES["task_names"], {"after": claim.seen}).fetchall()
+        # Asked before: what is taken here may come back before its time is over.
+        next_expiry = connection.execute(QUERIES["next_expiry"]).fetchone()[0]
         jobs, times = take_due(connection, claim)
-        times.append(connection.execute(QUERIES["next_expiry"]).fetchone()[0])
+        times.append(next_expiry)
         return ClaimResult(
             jobs,
             min((time for time in times if time is not None), default=None),

@@ -198,6 +198,11 @@ async def test_a_suspect_that_has_one_chance_left_may_have_to_wait_longer(
     assert (await ask(NOW + 3))[0] == [1]
 
 
+async def test_one_job_is_found_behind_one_of_another_task(store: Store) -> None:
+    await store.insert([new_job(1, task="shop:other", due_at=NOW - 1), new_job(2)])
+    assert numbers(await claim_all(store, tasks=["shop:send"], limit=1)) == [2]
+
+
 async def test_a_suspect_counts_against_the_limit(store: Store) -> None:
     await store.insert([new_job(n) for n in range(4)])
     await make_suspects(store, 3)

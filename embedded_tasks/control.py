@@ -79,6 +79,10 @@ _ALLOWED: Final[Mapping[Action, tuple[ShownState, ...]]] = {
     Action.RUN_NOW: (ShownState.SCHEDULED, ShownState.RETRYING),
     Action.DELETE: _ENDED,
 }
+# What is done already is done again only on purpose.
+_UNNAMED: Final[Mapping[Action, tuple[ShownState, ...]]] = {
+    Action.RETRY: tuple(state for state in _ENDED if state is not ShownState.SUCCEEDED)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +210,8 @@ class Control:
 
         Args:
             action: What to do; jobs whose state does not allow it are left alone.
-            chosen: A filter (its `before` and `limit` do not count), or ids.
+            chosen: A filter (its `before` and `limit` do not count), or ids. What has succeeded is
+                done again only if the filter names that state.
             dry_run: Only count.
             cap: How many jobs at most (1 to 100,000).
             by: Who does it, for the audit: one entry, with the filter and the count.
@@ -273,7 +278,7 @@ class Control:
                 if len(allowed) > cap:
                     return allowed[:cap], True
             return allowed, False
-        wanted = chosen.states or tuple(ShownState)
+        wanted = chosen.states or _UNNAMED.get(what, tuple(ShownState))
         states = [state for state in _ALLOWED[what] if state in wanted]
         if not states:
             return [], False

@@ -36,7 +36,8 @@ class BulkChosen(BaseModel):
     filter: Annotated[
         JobSelection,
         Field(
-            description="All that match; an empty one means all jobs.",
+            description="All that match; an empty one means all jobs. What has succeeded is "
+            "retried only if `state` names it.",
             default_factory=JobSelection,
         ),
     ]

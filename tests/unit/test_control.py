@@ -159,6 +159,18 @@ async def test_many_are_retried_by_their_kind_of_failure() -> None:
         await timed.events.wait(EventName.SUCCEEDED, 3)
 
 
+async def test_what_has_succeeded_is_retried_only_where_it_is_named() -> None:
+    async with running() as timed:
+        job = await timed.runner.enqueue(note, 1)
+        await job.result()
+        control = timed.runner.control
+        assert await control.bulk("retry", JobFilter(), dry_run=True) == BulkReport(
+            0, 0, False, True
+        )
+        named = JobFilter(state="succeeded")
+        assert await control.bulk("retry", named, dry_run=True) == BulkReport(1, 0, False, True)
+
+
 async def test_an_action_that_is_none_and_a_cap_that_is_none_are_refused() -> None:
     async with running(run_jobs=False) as timed:
         with pytest.raises(ConfigurationError, match="retry, cancel, run_now, delete"):

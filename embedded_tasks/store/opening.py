@@ -24,6 +24,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "copy_before_migration",
     "create_file",
+    "is_old",
     "prepare",
     "recognised_version",
 ]
@@ -75,18 +76,32 @@ def create_file(path: str) -> None:
         sync_folder(folder.parent)
 
 
+def is_old(connection: sqlite3.Connection, path: str) -> bool:
+    """Return whether a file has the schema of an earlier release.
+
+    Called under the writers' lock: what is read here belongs together only while nobody makes the
+    file or changes its schema.
+
+    Raises:
+        StoreFormatError: A newer, foreign or damaged file; it was left as it is.
+        StoreUnavailableError: It cannot be read just now.
+    """
+    try:
+        return path != ":memory:" and 0 < recognised_version(connection, path) < SCHEMA_VERSION
+    except sqlite3.Error as error:
+        raise translated(error, path) from error
+
+
 def copy_before_migration(connection: sqlite3.Connection, path: str) -> None:
     """Keep a copy of a file whose schema is about to be changed; others may write meanwhile.
 
     Raises:
-        StoreFormatError: A newer, foreign or damaged file; it was left as it is.
+        StoreFormatError: A damaged file; it was left as it is.
         StoreUnavailableError: There is no room for a copy, or it cannot be read just now.
     """
-    if path == ":memory:":
-        return
     try:
         version = recognised_version(connection, path)
-        if not 0 < version < SCHEMA_VERSION:
+        if version == SCHEMA_VERSION:
             return
         _check_length(connection, path)
         try:

@@ -26,7 +26,12 @@ from embedded_tasks.store.connection import Connection, check_version, connect
 from embedded_tasks.store.identity import FileIdentity
 from embedded_tasks.store.leaving import Patience, Turn
 from embedded_tasks.store.news import News
-from embedded_tasks.store.opening import copy_before_migration, create_file, prepare
+from embedded_tasks.store.opening import (
+    copy_before_migration,
+    create_file,
+    is_old,
+    prepare,
+)
 from embedded_tasks.store.operations import (
     Claim,
     ClaimResult,
@@ -375,8 +380,14 @@ def _prepare_locked(
     pragmas: dict[str, str | int],
     connection: sqlite3.Connection,
 ) -> None:
-    # It may take long, and others go on meanwhile.
-    copy_before_migration(connection, identity.path)
+    lock.acquire()
+    try:
+        old = is_old(connection, identity.path)
+    finally:
+        lock.release()
+    if old:
+        # It may take long, and others go on meanwhile.
+        copy_before_migration(connection, identity.path)
     lock.acquire()
     try:
         prepare(connection, identity.path, pragmas)

@@ -281,16 +281,23 @@ async def test_a_migration_keeps_the_jobs_and_a_copy_of_the_file(
 
 
 class MeanwhileLock:
-    """The writers' lock, before which somebody else has come."""
+    """The writers' lock, before which somebody else has come.
 
-    def __init__(self, meanwhile: Callable[[], None]) -> None:
-        self._meanwhile: list[Callable[[], None]] = [meanwhile]
+    Args:
+        meanwhile: What was done before it was taken, time after time.
+    """
+
+    def __init__(self, *meanwhile: Callable[[], None]) -> None:
+        self._meanwhile = list(meanwhile)
+        self.is_held = False
 
     def acquire(self) -> None:
-        while self._meanwhile:
-            self._meanwhile.pop()()
+        if self._meanwhile:
+            self._meanwhile.pop(0)()
+        self.is_held = True
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        self.is_held = False
 
 
 async def test_the_copy_is_made_while_others_may_write(
@@ -306,11 +313,30 @@ async def test_the_copy_is_made_while_others_may_write(
         seen.append(fact(copy, "SELECT count(*) FROM jobs"))
         change(file, "DELETE FROM jobs WHERE seq = 1")
 
-    store = await Store.open(StoreSettings(str(file)), MeanwhileLock(meanwhile))
+    # First to look at the file, then to change it.
+    lock = MeanwhileLock(lambda: None, meanwhile)
+    store = await Store.open(StoreSettings(str(file)), lock)
     await store.close()
     assert seen == [2]
     assert fact(file, "SELECT count(*) FROM jobs") == 1
     assert fact(copy, "SELECT count(*) FROM jobs") == 2
+
+
+async def test_a_file_is_looked_at_under_the_lock_for_a_sibling_may_be_making_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = MeanwhileLock()
+    looked: list[bool] = []
+    recognised = opening.recognised_version
+
+    def look(connection: sqlite3.Connection, path: str) -> int:
+        looked.append(lock.is_held)
+        return recognised(connection, path)
+
+    monkeypatch.setattr(opening, "recognised_version", look)
+    store = await Store.open(StoreSettings(str(file)), lock)
+    await store.close()
+    assert looked == [True, True]
 
 
 async def test_nobody_is_harmed_by_a_sibling_that_migrates_first(

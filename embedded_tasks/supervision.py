@@ -71,7 +71,13 @@ class Supervisor:
             return
         task = asyncio.create_task(self._guard(name, work), name=f"embedded_tasks {name}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            # If it was cancelled before it began, nobody has awaited this.
+            work.close()
+
+        task.add_done_callback(ended)
 
     def insist(self, name: str, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Run something once; while the store cannot, run it again after a pause."""

@@ -6,6 +6,7 @@ What lives here: `embedded_tasks/supervision.py`. What does not: the loops. Call
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 from itertools import pairwise
 
@@ -107,6 +108,20 @@ async def test_closing_twice_and_with_nothing_to_close_is_fine() -> None:
     supervisor = Supervisor(FakeClock())
     await supervisor.close()
     await supervisor.close()
+
+
+async def test_work_that_is_closed_before_it_begins_leaves_no_warning() -> None:
+    supervisor = Supervisor(FakeClock())
+
+    async def work() -> None:
+        raise AssertionError("never begun")
+
+    coroutine = work()
+    supervisor.spawn("late", coroutine)
+    # A warning that it was never awaited would be an error here.
+    await supervisor.close()
+    await turns()
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
 
 async def test_nothing_is_begun_after_closing() -> None:

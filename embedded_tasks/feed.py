@@ -38,9 +38,13 @@ class _Listener:
     events: list[FeedEvent] = field(default_factory=list)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     missed: bool = False
+    caught_up: set[_Key] = field(default_factory=set)
 
     def put(self, event: FeedEvent) -> None:
         if self.job_id is not None and event.job_id != self.job_id:
+            return
+        if _key(event) in self.caught_up:
+            # Read when it caught up, and once more by the reader.
             return
         if len(self.events) >= _MOST_WAITING:
             self.miss()
@@ -67,6 +71,7 @@ class Feed:
         self._clock = clock
         self._listeners: set[_Listener] = set()
         self._task: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
         self._wake = asyncio.Event()
         self._closed = False
         self._place = Place(0, 0, 0.0)
@@ -106,8 +111,8 @@ class Feed:
         listener = _Listener(job_id)
         if self._has_ended():
             return
-        await self._join(listener, after)
         try:
+            await self._join(listener, after)
             while True:
                 await listener.wake.wait()
                 listener.wake.clear()
@@ -126,28 +131,35 @@ class Feed:
         return self._closed
 
     async def _join(self, listener: _Listener, after: str | None) -> None:
-        now = self._clock.now()
-        place = None if after is None else Place.of(after)
-        if after is not None:
-            here = await self._news.now(now)
-            if place is None or place.seq > here.seq or now - place.time > _LONGEST_AWAY:
-                self._place = here if self._task is None else self._place
-                listener.miss()
-            else:
-                await self._catch_up(listener, place, now)
-        if self._task is None and not self._closed:
-            self._place = await self._news.now(now)
-            await self._first_look(now)
-            self._task = asyncio.create_task(self._run(), name="embedded_tasks feed")
+        await self._start()
+        # First it listens, then it catches up: nothing that happens meanwhile falls in between.
         self._listeners.add(listener)
+        if after is None:
+            return
+        now = self._clock.now()
+        place, here = Place.of(after), await self._news.now(now)
+        if place is None or place.seq > here.seq or now - place.time > _LONGEST_AWAY:
+            listener.miss()
+        else:
+            await self._catch_up(listener, place, now)
+
+    async def _start(self) -> None:
+        async with self._starting:
+            if self._task is None and not self._closed:
+                now = self._clock.now()
+                self._place = await self._news.now(now)
+                await self._first_look(now)
+                self._task = asyncio.create_task(self._run(), name="embedded_tasks feed")
 
     async def _catch_up(self, listener: _Listener, place: Place, now: float) -> None:
         events, more = await self._news.since(place, now)
         if more:
             listener.miss()
             return
-        for event in events:
+        live, listener.events = listener.events, []
+        for event in [*events, *live]:
             listener.put(event)
+            listener.caught_up.add(_key(event))
 
     async def _first_look(self, now: float) -> None:
         """What is so already is no news."""

@@ -6,6 +6,7 @@ one family of tests, which are beside them. Called by pytest.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 
 import pytest
@@ -32,3 +33,10 @@ def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _time_for_a_soak(request: pytest.FixtureRequest) -> None:
+    """What ends a run that hangs (`faulthandler_timeout`) would end a soak in its middle."""
+    if request.node.get_closest_marker("slow"):
+        faulthandler.cancel_dump_traceback_later()

@@ -116,7 +116,7 @@ class Session:
         """Open everything and put back what dead processes left; attempts wait for `begin_work`."""
         try:
             await self._open()
-            await self._join()
+            await self.store.patience.during(self._join)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._stack.aclose()

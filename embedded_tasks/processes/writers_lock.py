@@ -6,15 +6,17 @@ the store's writer, in its thread.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from embedded_tasks.errors import StoreUnavailableError
+from embedded_tasks.errors import NotStartedError, StoreUnavailableError
 from embedded_tasks.processes import posix
 from embedded_tasks.processes.descriptors import Descriptor
+from embedded_tasks.processes.holders import lock_holders, named
 from embedded_tasks.processes.layout import writers_lock_path
 
 __all__ = ["WritersLock"]
@@ -32,6 +34,7 @@ class WritersLock:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         path = writers_lock_path(folder)
         try:
             self._descriptor = Descriptor.open(path, os.O_RDWR | os.O_CREAT)
@@ -54,6 +57,29 @@ class WritersLock:
         except BaseException:
             self._threads.release()
             raise
+
+    def acquire_within(self, seconds: float) -> None:
+        """Wait for the lock in this thread, in the kernel's queue, but not for longer.
+
+        Args:
+            seconds: How long at most.
+
+        Raises:
+            NotStartedError: As `acquire`.
+            StoreUnavailableError: Another process has kept it all the time.
+        """
+        if not self.try_acquire() and not _Wait(self).take(seconds):
+            raise StoreUnavailableError(
+                f"Another process keeps the writers' lock of {self._folder} for more than "
+                f"{seconds:g} s.{self.holders()} A process that is stopped or hangs in a commit "
+                "does that: let it go on (kill -CONT) or end it. One that brings the file up to "
+                "date, too: wait until that is done."
+            )
+
+    def holders(self) -> str:
+        """Return who has the lock, as a sentence with a space before it, or "" for nobody."""
+        found = named(lock_holders(self._folder))
+        return f" It is {found}." if found else ""
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free; return whether it was."""
@@ -88,3 +114,41 @@ class WritersLock:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+class _Wait:
+    """Waits for a lock in a thread of its own: a wait in the kernel cannot be broken off.
+
+    Looking again and again would end in time, too, and never get the lock where others queue.
+    """
+
+    def __init__(self, lock: WritersLock) -> None:
+        self._lock = lock
+        self._guard = threading.Lock()
+        self._over = threading.Event()
+        self._given_up = False
+        self._error: Exception | None = None
+
+    def take(self, seconds: float) -> bool:
+        """Return whether the lock is ours now; if not, it is given back as soon as it comes."""
+        threading.Thread(target=self._wait, name="embedded_tasks lock", daemon=True).start()
+        self._over.wait(seconds)
+        with self._guard:
+            self._given_up = not self._over.is_set()
+        if self._error is not None:
+            raise self._error
+        return not self._given_up
+
+    def _wait(self) -> None:
+        try:
+            self._lock.acquire()
+        except Exception as error:  # noqa: BLE001  # raised where it was asked for
+            self._error = error
+        with self._guard:
+            if not self._given_up:
+                self._over.set()
+                return
+        if self._error is None:
+            # The file may be closed meanwhile, and then the kernel has given the lock back.
+            with contextlib.suppress(NotStartedError):
+                self._lock.release()

@@ -7,9 +7,12 @@ statement of ours. Called by the writer and the reader only.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Final, TypeVar
 
 import aiosqlite
@@ -68,7 +71,7 @@ class Connection(aiosqlite.Connection):
     """An aiosqlite connection with one more method.
 
     aiosqlite's own calls cross to its thread once each; a transaction of six statements would
-    cross six times. `run` crosses once. It leans on `_execute`, `_conn` and `_thread` of the
+    cross six times. `run` crosses once. It leans on `_execute`, `_conn`, `_thread` and `_tx` of the
     pinned aiosqlite release; a test checks that they are what they were.
     """
 
@@ -77,7 +80,7 @@ class Connection(aiosqlite.Connection):
         self._path = path
         self._stopped: asyncio.Future[Any] | None = None
         # A commit that hangs in the kernel must not keep the interpreter from ending.
-        self._thread.daemon = True
+        self._thread = Thread(target=_serve, args=(self._thread.run, self._tx), daemon=True)
 
     async def open(self) -> None:
         """Start the connection's thread and open the file in it.
@@ -96,6 +99,12 @@ class Connection(aiosqlite.Connection):
     def read_leniently(self) -> None:
         """Read text that is no UTF-8, too, as text that nothing takes for sound."""
         self._conn.text_factory = _lenient
+
+    def leave(self) -> None:
+        """Close the file when its thread comes back from what it hangs in; nobody waits for it."""
+        connection, self._connection = self._conn, None
+        self._tx.put_nowait((None, connection.close))
+        self.stop()
 
     def stop(self) -> asyncio.Future[Any] | None:
         """Stop the connection's thread, as aiosqlite does, and remember when it has ended."""
@@ -133,6 +142,17 @@ def connect(path: str, *, settings: dict[str, str | int], read_only: bool = Fals
         return connection
 
     return Connection(connector, path)
+
+
+def _serve(run: Callable[[], None], waiting: SimpleQueue[Any]) -> None:
+    """Be a connection's thread, which may outlive the loop that its answers go to."""
+    try:
+        run()
+    except RuntimeError:
+        while not waiting.empty():
+            _, function = waiting.get()
+            with contextlib.suppress(sqlite3.Error):
+                function()
 
 
 def check_version(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:

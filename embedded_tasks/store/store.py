@@ -24,7 +24,7 @@ from embedded_tasks.settings import Settings
 from embedded_tasks.store.checkpoint import Checkpointer
 from embedded_tasks.store.connection import Connection, check_version, connect
 from embedded_tasks.store.identity import FileIdentity
-from embedded_tasks.store.leaving import Patience, Turn
+from embedded_tasks.store.leaving import OpeningLock, Patience, Turn
 from embedded_tasks.store.news import News
 from embedded_tasks.store.opening import (
     copy_before_migration,
@@ -43,7 +43,7 @@ from embedded_tasks.store.operations import (
 from embedded_tasks.store.reader import Reader
 from embedded_tasks.store.steering import Steering
 from embedded_tasks.store.views import Views
-from embedded_tasks.store.writer import Operation, WriteLock, Writer
+from embedded_tasks.store.writer import Operation, Writer
 
 __all__ = ["Guard", "Store", "StoreSettings"]
 
@@ -106,7 +106,7 @@ class StoreSettings:
 
     @property
     def last_wait(self) -> float:
-        """How long the end waits for a process that keeps the writers' lock, in seconds."""
+        """How long start and end wait for a process that keeps the writers' lock, in seconds."""
         return max(self.wait, _LAST_WAIT)
 
     def pragmas(self) -> dict[str, str | int]:
@@ -148,7 +148,7 @@ class Store:
         settings: StoreSettings,
         connection: Connection,
         read_connection: Connection,
-        lock: WriteLock,
+        lock: OpeningLock,
         guard: Guard | None = None,
         *,
         identity: FileIdentity | None = None,
@@ -163,7 +163,9 @@ class Store:
         self.writer: Writer = Writer(
             connection, lock, Checkpointer(settings.path), self.identity, self._jobs.forget
         )
-        self._patience = Patience(self.writer, settings.path, settings.last_wait)
+        self.patience: Patience = Patience(
+            self.writer, settings.path, settings.last_wait, lock.holders
+        )
         self.read: Reader = Reader(read_connection, settings.path, self.writer.refuse)
         self.views: Views = Views(self.read)
         self.news: News = News(self.read)
@@ -172,13 +174,13 @@ class Store:
 
     @classmethod
     async def open(
-        cls, settings: StoreSettings, lock: WriteLock, guard: Guard | None = None
+        cls, settings: StoreSettings, lock: OpeningLock, guard: Guard | None = None
     ) -> Store:
         """Open the file, creating or migrating it as needed.
 
         Raises:
             StoreFormatError: A newer, foreign or damaged file.
-            StoreUnavailableError: Locked or unwritable just now.
+            StoreUnavailableError: Locked or unwritable just now; `last_wait` is waited at most.
         """
         check_version()
         pragmas = settings.pragmas()
@@ -188,7 +190,7 @@ class Store:
         connection = connect(settings.path, settings={"busy_timeout": pragmas["busy_timeout"]})
         await connection.open()
         try:
-            await connection.run(partial(_prepare_locked, lock, identity, pragmas))
+            await connection.run(partial(_prepare_locked, lock, identity, settings))
             if memory:
                 return cls(settings, connection, connection, lock)
             reader = connect(settings.path, settings=pragmas, read_only=True)
@@ -202,16 +204,17 @@ class Store:
 
     async def close(self) -> None:
         """Write what waits, then close the file."""
-        self._patience.ends(0.0)
+        self.patience.ends(0.0)
         self.writer.close()
         await asyncio.wait([self._loop])
-        self._patience.close()
+        self.patience.close()
         if self._read_connection is not self._connection:
             await self._read_connection.close()
         # The last connection checkpoints as it closes: not while a sibling can commit.
         wait = self._settings.last_wait
         if self.writer.left or not await Turn(self._lock).take(self._connection, wait):
             _log.error("store.not_closed", file=self._settings.path, hint=_NOT_CLOSED)
+            self._connection.leave()
             return
         try:
             if self._guard is not None:
@@ -222,7 +225,7 @@ class Store:
 
     def hurry(self) -> None:
         """The work ends: after the grace, wait for another process no longer than for a commit."""
-        self._patience.ends(self._settings.grace)
+        self.patience.ends(self._settings.grace)
 
     async def environment(self, name: str) -> str:
         """Return the environment that the file belongs to: this one, if none was stored yet."""
@@ -375,12 +378,12 @@ class Store:
 
 
 def _prepare_locked(
-    lock: WriteLock,
+    lock: OpeningLock,
     identity: FileIdentity,
-    pragmas: dict[str, str | int],
+    settings: StoreSettings,
     connection: sqlite3.Connection,
 ) -> None:
-    lock.acquire()
+    lock.acquire_within(settings.last_wait)
     try:
         old = is_old(connection, identity.path)
     finally:
@@ -388,9 +391,9 @@ def _prepare_locked(
     if old:
         # It may take long, and others go on meanwhile.
         copy_before_migration(connection, identity.path)
-    lock.acquire()
+    lock.acquire_within(settings.last_wait)
     try:
-        prepare(connection, identity.path, pragmas)
+        prepare(connection, identity.path, settings.pragmas())
         identity.remember()
     finally:
         lock.release()

@@ -61,6 +61,12 @@ class Gate:
         if self._after:
             self._stop()
 
+    def acquire_within(self, seconds: float) -> None:
+        self.acquire()
+
+    def holders(self) -> str:
+        return ""
+
     def _stop(self) -> None:
         if self._shut:
             self._loop.call_soon_threadsafe(self.reached.set)

@@ -13,6 +13,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from importlib.metadata import version
+from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
@@ -343,6 +344,7 @@ def test_the_pinned_release_of_the_database_library_is_what_our_connection_leans
     assert names[:3] == ["self", "connector", "iter_chunk_size"]
     connection = aiosqlite.Connection(lambda: sqlite3.connect(":memory:"), 64)
     assert isinstance(connection._thread, Thread)
+    assert isinstance(connection._tx, SimpleQueue)
     assert not connection._thread.is_alive()
     assert not connection._thread.daemon
 

@@ -67,6 +67,12 @@ class Turn:
         self._boundary("done")
         self._lock.release()
 
+    def acquire_within(self, seconds: float) -> None:
+        self.acquire()
+
+    def holders(self) -> str:
+        return ""
+
 
 class Script:
     """The process, its store, and what it was given.

@@ -184,9 +184,11 @@ SELECT
         LIMIT :cap
     )) AS waiting,
     (SELECT count(*) FROM (
-        SELECT due_at FROM jobs INDEXED BY jobs_retrying
-        WHERE state = 'queued' AND attempt > 0 LIMIT :cap
-    ) WHERE (due_at > :now) = :later) AS again;
+        SELECT 1 FROM jobs INDEXED BY jobs_retrying
+        WHERE state = 'queued' AND attempt > 0
+            AND due_at > iif(:later, :now, -1e18) AND due_at <= iif(:later, 1e18, :now)
+        LIMIT :cap
+    )) AS again;
 
 -- name: depth_of_queue
 -- How many jobs of a queue are due, and how many are not due yet, each up to a cap.

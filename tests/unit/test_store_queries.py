@@ -276,6 +276,12 @@ def test_a_failed_job_is_counted_and_listed_without_reading_the_others(
     assert "jobs_notable" in " ".join(plan(database, "keys_of_notable"))
 
 
+def test_jobs_to_be_retried_are_counted_without_reading_them(database: sqlite3.Connection) -> None:
+    steps = [step for step in plan(database, "kinds_of_waiting") if "jobs_retrying" in step]
+    assert steps
+    assert all("(due_at>? AND due_at<?)" in step for step in steps), steps
+
+
 # The schema refuses rows that cannot be.
 
 IMPOSSIBLE: dict[str, tuple[str, dict[str, Any]]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -143,6 +144,15 @@ def _environment() -> Any:
         jinja2: Any = importlib.import_module("jinja2")
     except ModuleNotFoundError:
         raise ConfigurationError(_MISSING) from None
+    return _templates(jinja2)
+
+
+@cache
+def _templates(jinja2: Any) -> Any:
+    """Return the templates, read once for all routers of a process.
+
+    All of them: whoever looks first is often in a hurry, and would wait for it.
+    """
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         # Of everything, whatever the file is called: what jobs carry is never trusted.
@@ -153,4 +163,6 @@ def _environment() -> Any:
         auto_reload=False,
     )
     found.filters.update(FILTERS, quoted=quoted)
+    for name in found.list_templates():
+        found.get_template(name)
     return found

@@ -95,7 +95,7 @@ CREATE TABLE metrics (
 CREATE INDEX jobs_of_task ON jobs (task);
 CREATE INDEX jobs_of_queue ON jobs (queue);
 CREATE INDEX jobs_ended ON jobs (state, finished_at) WHERE finished_at IS NOT NULL;
-CREATE INDEX jobs_retrying ON jobs (attempt) WHERE state = 'queued' AND attempt > 0;
+CREATE INDEX jobs_retrying ON jobs (due_at) WHERE state = 'queued' AND attempt > 0;
 -- What may be claimed of one queue and one task, in the order in which it is; also how long a queue
 -- is.
 CREATE INDEX jobs_in_line ON jobs (queue, task, priority, due_at)

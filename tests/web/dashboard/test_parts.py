@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import Depends
 
@@ -22,7 +23,7 @@ from embedded_tasks.admin.dashboard.search import quoted, search_of
 from embedded_tasks.admin.dashboard.words import ago, percent, size, span
 from embedded_tasks.errors import ConfigurationError
 from embedded_tasks.reported import Bucket, Metric, Series
-from tests.web.dashboard.site import everybody, new_runner
+from tests.web.dashboard.site import app_with, everybody, new_runner, serve
 
 NOW = 1_900_000_000.0
 VENDORED = [
@@ -123,6 +124,22 @@ def test_what_is_vendored_is_what_the_manifest_says_with_its_licence(vendor: Pat
         assert each["source"].startswith("https://")
     named = {each["file"] for each in entries} | {each["licence_file"] for each in entries}
     assert {path.name for path in vendor.iterdir()} == named | {"vendor.json"}
+
+
+def test_templates_are_read_when_the_app_is_made_and_not_by_who_looks_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = new_runner(tmp_path)
+    admin.router(runner, dependencies=[Depends(everybody)])
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a template is compiled")
+
+    monkeypatch.setattr("jinja2.Environment.compile", refuse)
+    app = app_with(runner)
+    with serve(runner, app) as site:
+        for path in ("", "/jobs", "/errors", "/queues", "/tasks", "/durability", "/audit"):
+            assert httpx.get(f"{site.url}{path or '/'}").status_code == 200, path
 
 
 def test_without_jinja_it_says_what_to_install(

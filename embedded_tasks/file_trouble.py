@@ -25,6 +25,7 @@ _SLOW = 1.0
 _LOG_EVERY = 10.0
 _PATIENCE = 1.0
 _ROOM = 16 * 1024 * 1024
+_SHARE = 0.1
 _WAL_RESET_BUG = (
     "SQLite {} can lose commits when a program that is no process of the app writes to the file "
     "(the WAL-reset bug, sqlite.org/wal.html). The processes of the app take turns, and are safe. "
@@ -132,7 +133,7 @@ class FileTrouble:
         if writer.was_full:
             disk = os.statvfs(self._folder)
             room = disk.f_bavail * disk.f_frsize
-            if room < _ROOM:
+            if room < min(_ROOM, disk.f_blocks * disk.f_frsize * _SHARE):
                 return (
                     f"The disk of {self._path} was full, and has {room // 1000} kB left: "
                     "make room on it. Meanwhile jobs may be refused."

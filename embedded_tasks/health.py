@@ -31,7 +31,8 @@ class Health:
         processes: The ids of living siblings.
         unknown_tasks: Stored names that this code does not have.
         recovered: How many jobs the start put back.
-        can_store: Whether jobs can be read and stored now.
+        can_store: Whether jobs can be read and stored now, as far as is known: from the first write
+            that fails until one works again, and after a full disk until there is room on it, not.
         ready: Whether requests should come here: jobs can be stored, and the process is not about
             to end. A backlog or a failed job does not make it unready: a restart would not help.
         past: What has failed in the background and is over, with its time.
@@ -101,6 +102,7 @@ def _can_write(store: Store) -> bool:
     return (
         writer.last_error is None
         and writer.refusal is None
+        and not writer.was_full
         and writer.stalled(_STALLED) is None
         and store.identity.problem() is None
     )

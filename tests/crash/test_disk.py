@@ -38,19 +38,24 @@ def faults(place: Place, library: Path) -> Faults:
 def test_a_full_disk_refuses_and_goes_on_when_there_is_room(place: Place) -> None:
     remount = small_disk(place, "2m")
     site = serve(place)
+    assert site.takes_requests()
     number = 0
     while site.post(f"fill{number}", size=50_000).status == 202:
         number += 1
         assert number < 500
+    # From the first refusal on: whoever asks next is told, whether or not a little fits in.
+    assert not site.takes_requests()
     # Every one of them is a clear answer, and the server serves what needs no disk.
     for again in range(5):
         assert site.post(f"full{again}", size=50_000).status == 503
+        assert not site.takes_requests()
+        assert not site.takes_requests()
     assert site.is_up()
     (problem,) = site.problems()
     assert "full" in problem
     assert "make room on it" in problem
     assert "disk is full" in site.logged(place, "store.write_failed")[0]["error"]
-    remount("size=50m")
+    remount("size=4m")  # a small volume, of which a half is room
     taken = site.comes_back("full")
     print(f"\n{number} accepted until the disk was full; well again after {taken:.2f} s")
     site.lost_nothing(place)
@@ -70,6 +75,7 @@ def test_a_disk_that_turns_read_only_refuses_and_goes_on_when_it_can_be_written(
     faults.set(error=errno.EROFS)
     for number in range(5):
         assert site.post(f"ro{number}").status == 503
+        assert not site.takes_requests()
     # Its outcome cannot be stored now; it is not dropped.
     place.wait_for("ended", ["during"])
     assert any("cannot be written" in problem for problem in site.problems())
@@ -89,6 +95,7 @@ def test_a_disk_that_cannot_sync_refuses_and_goes_on_when_it_can(
     faults.set(sync_error=errno.EIO)
     for number in range(5):
         assert site.post(f"io{number}").status == 503
+        assert not site.takes_requests()
     assert any("The disk fails" in problem for problem in site.problems())
     faults.set()
     site.comes_back("io")

@@ -34,7 +34,7 @@ async def ready() -> int:
 @app.get("/health")
 async def health() -> dict[str, object]:
     found = await runner.health()
-    return {"ok": found.ok, "problems": found.problems}
+    return {"ok": found.ok, "problems": found.problems, "ready": found.ready}
 
 
 @app.get("/job/{job_id}")

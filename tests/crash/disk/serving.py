@@ -79,9 +79,14 @@ class Site(Child):
         found: list[str] = self.ask("GET", "/health").body["problems"]
         return found
 
+    def takes_requests(self) -> bool:
+        """Whether its readiness says that clients should come here."""
+        return bool(self.ask("GET", "/health").body["ready"])
+
     def comes_back(self, prefix: str) -> float:
         """Wait until health is well by itself, and a job is accepted; return the seconds."""
         taken = wait_until(lambda: not self.problems(), f"well again: {self.problems()}")
+        assert self.takes_requests()
         assert self.post(f"{prefix}.back").status == 202
         return taken
 

@@ -7,6 +7,7 @@ not: finding blocks (`pages.py`). Used by the tests of this folder.
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib.util
 import inspect
 import linecache
@@ -18,8 +19,16 @@ from types import CodeType, ModuleType
 
 from embedded_tasks import TaskRunner
 from tests.docs.pages import Block
+from tests.support.process_state import putting_back
 
-__all__ = ["Session", "statements_of"]
+__all__ = ["Session", "run_session", "statements_of"]
+
+
+def run_session(page: Path, session: list[Block], folder: Path) -> None:
+    """Run blocks that share a module; what they set up for all of the process is put back."""
+    with putting_back():
+        # The loop runs in a context of its own, so context variables are not changed here.
+        asyncio.run(Session(page, folder).run(session))
 
 
 def statements_of(block: Block, name: str) -> Iterator[CodeType]:

@@ -6,16 +6,12 @@ not: shell blocks. Run by pytest.
 
 from __future__ import annotations
 
-import asyncio
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from tests.docs.pages import Block, blocks_of, page_id, pages, sessions_of
-from tests.docs.running import Session, statements_of
+from tests.docs.running import run_session, statements_of
 
 SESSIONS = [
     pytest.param(path, session, id=f"{page_id(path)}:{session[0].line}")
@@ -25,21 +21,14 @@ SESSIONS = [
 
 
 @pytest.fixture(autouse=True)
-def _as_in_a_users_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _as_in_a_users_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EMBEDDED_TASKS_TESTING", "1")
     monkeypatch.chdir(tmp_path)
-    yield
-    structlog.reset_defaults()
-
-
-def run(page: Path, session: list[Block], folder: Path) -> None:
-    with warnings.catch_warnings():
-        asyncio.run(Session(page, folder).run(session))
 
 
 @pytest.mark.parametrize(("page", "session"), SESSIONS)
 def test_the_block_runs(page: Path, session: list[Block], tmp_path: Path) -> None:
-    run(page, session, tmp_path)
+    run_session(page, session, tmp_path)
 
 
 @pytest.mark.parametrize("page", pages(), ids=page_id)

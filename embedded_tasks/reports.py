@@ -14,6 +14,7 @@ from embedded_tasks.clock import Clock, Duration
 from embedded_tasks.durability import durability_of
 from embedded_tasks.errors import JobNotFoundError
 from embedded_tasks.job import JobRecord, ShownState
+from embedded_tasks.known_queues import known_queues
 from embedded_tasks.reported import (
     Count,
     Durability,
@@ -117,8 +118,8 @@ class Reports:
         return await views.count(wanted, self._clock.now(), cap)
 
     async def queues(self) -> list[QueueReport]:
-        """Return the queues that have waiting or running jobs, or are paused, by name."""
-        return await self._session("reports").store.views.queues(self._clock.now())
+        """Return all queues by name: those that jobs, tasks of this code or `max_queued` name."""
+        return await known_queues(self._session("reports"), self._clock.now())
 
     async def tasks(self) -> list[TaskReport]:
         """Return every task name that was ever enqueued, with the figures of the last 24 hours."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
@@ -228,6 +229,7 @@ class Catalogue:
         self._by_path: dict[str, Task] = {}
         self._by_name: dict[str, Task] = {}
         self._given: dict[str, str] = {}
+        self._queues: set[str] = set()
         self._scanned = 0
 
     def of(
@@ -278,6 +280,12 @@ class Catalogue:
             found = self._by_name[name] = self._task(path or name, function)
         return found
 
+    def queues(self) -> set[str]:
+        """Return the queues that tasks of the loaded modules of known packages name."""
+        with suppress(ConfigurationError):  # a name given twice is told to whoever asks for it
+            self._scan()
+        return set(self._queues)
+
     def known_packages(self) -> list[str]:
         """Return the packages whose names are resolved, for a child process."""
         return self._names.known()
@@ -324,6 +332,7 @@ class Catalogue:
             mark = getattr(value, _MARK, None) if inspect.isfunction(value) else None
             if isinstance(mark, TaskMark) and value.__module__ == module_name:
                 path = f"{module_name}:{attribute}"
+                self._queues.add(mark.policy.queue)
                 for name in (mark.name, *mark.aliases):
                     if name is not None:
                         self._give(name, path)

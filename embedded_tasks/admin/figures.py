@@ -51,7 +51,7 @@ _Seconds = Annotated[float | None, Field(description="In seconds.")]
 
 
 class JobQueue(BaseModel):
-    """A queue that has waiting or running jobs, or is paused."""
+    """A queue that jobs or tasks name, or that is paused."""
 
     name: str
     waiting: Annotated[JobTotal, Field(description="Due, and waiting for a slot.")]

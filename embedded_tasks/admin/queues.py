@@ -45,7 +45,7 @@ class _Endpoints:
         self._desk = desk
 
     async def list_queues(self) -> JobQueues:
-        """List the queues that have waiting or running jobs, or are paused."""
+        """List the queues, those with nothing to do too, so that they can be paused beforehand."""
         queues = await self._desk.runner.reports.queues()
         return JobQueues(items=[queue_of(queue) for queue in queues])
 

@@ -24,6 +24,17 @@ WITH RECURSIVE queue (name) AS (
 )
 SELECT name FROM queue WHERE name IS NOT NULL;
 
+-- name: queues_of_jobs
+-- The queues that stored jobs name, in whatever state, found by skipping from one to the next.
+WITH RECURSIVE queue (name) AS (
+    SELECT min(queue) FROM jobs INDEXED BY jobs_of_queue
+    UNION ALL
+    SELECT (SELECT min(queue) FROM jobs INDEXED BY jobs_of_queue WHERE queue > queue.name)
+    FROM queue WHERE queue.name IS NOT NULL
+    LIMIT :limit
+)
+SELECT name FROM queue WHERE name IS NOT NULL;
+
 -- name: run_now
 -- Make waiting jobs due now, reserved ones and those behind another one excepted.
 UPDATE jobs SET due_at = :now

@@ -34,6 +34,7 @@ __all__ = ["Views"]
 _ABOVE_ALL: Final = 2**63 - 1
 _LOG_DROPS_FROM: Final = 60 * 1024
 _GROUP_CAP: Final = 500
+_MOST_QUEUES: Final = 500
 
 _Figures = dict[str, dict[int, int]]
 
@@ -78,6 +79,10 @@ class Views:
     async def queues(self, now: float) -> list[QueueReport]:
         """Return the queues with waiting or running jobs, and the paused ones."""
         return await self._reader.run(partial(_queues, now))
+
+    async def queues_of_jobs(self) -> list[str]:
+        """Return the queues that stored jobs name, whatever became of them; not all of very many."""
+        return [row[0] for row in await self._rows("queues_of_jobs", {"limit": _MOST_QUEUES})]
 
     async def groups(self, limit: int, task: str | None) -> list[ErrorGroup]:
         """Return the kinds of failures, the one seen last first."""

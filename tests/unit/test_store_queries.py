@@ -243,6 +243,7 @@ USED = {
     "some_ended": "jobs_ended",
     "some_waiting": "jobs_claimable",
     "waiting_queues": "jobs_in_line",
+    "queues_of_jobs": "jobs_of_queue",
     "depth_of_queue": "jobs_in_line",
     "news_finished": "jobs_ended",
     "news_running": "jobs_owned",

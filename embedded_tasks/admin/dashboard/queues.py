@@ -41,6 +41,7 @@ class _Pages:
             here="queues",
             title="Queues",
             queues=[queue_of(queue) for queue in found],
+            busy=any(each.depth.value or each.scheduled.value or each.running for each in found),
             health=health,
         )
 

@@ -222,6 +222,11 @@ async def test_a_form_of_another_page_cannot_send_a_body(
     problem_of(answer, 415, "http_error")
 
 
+async def queue_of(client: httpx.AsyncClient, name: str) -> Any:
+    items = (await client.get("/queues")).json()["items"]
+    return next(each for each in items if each["name"] == name)
+
+
 async def test_a_queue_is_paused_and_resumed(
     client: httpx.AsyncClient, runner: StillRunner
 ) -> None:
@@ -230,12 +235,18 @@ async def test_a_queue_is_paused_and_resumed(
     said = await done(client, "/queues/mail/pause", 200, headers=sent)
     assert said == {"queue": "mail", "paused": True, "changed": True}
     assert (await done(client, "/queues/mail/pause", 200))["changed"] is False
-    [queue] = (await client.get("/queues")).json()["items"]
-    assert (queue["name"], queue["paused"], queue["paused_by"]) == ("mail", True, "ada")
+    queue = await queue_of(client, "mail")
+    assert (queue["paused"], queue["paused_by"]) == (True, "ada")
     assert queue["waiting"] == {"count": 1, "capped": False}
     said = await done(client, "/queues/mail/resume", 200)
     assert said == {"queue": "mail", "paused": False, "changed": True}
-    assert not (await client.get("/queues")).json()["items"][0]["paused"]
+    assert not (await queue_of(client, "mail"))["paused"]
+
+
+async def test_a_queue_is_paused_before_its_first_job(client: httpx.AsyncClient) -> None:
+    assert not (await queue_of(client, "default"))["paused"]
+    await done(client, "/queues/default/pause", 200)
+    assert (await queue_of(client, "default"))["paused"]
 
 
 async def test_a_queue_may_have_any_name_that_a_queue_can_have(client: httpx.AsyncClient) -> None:

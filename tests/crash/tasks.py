@@ -17,6 +17,8 @@ from embedded_tasks import JobContext, Snooze
 
 __all__ = [
     "ALL",
+    "eat",
+    "eat_memory",
     "fail",
     "fail_twice",
     "note",
@@ -38,6 +40,18 @@ def note(word: str, key: str) -> None:
         os.write(number, line.encode())
     finally:
         os.close(number)
+
+
+def eat() -> None:
+    """Use memory until there is none left."""
+    eaten: list[bytes] = []
+    while True:
+        eaten.append(os.urandom(1) * 2**22)
+
+
+def eat_memory(key: str) -> None:
+    note("started", key)
+    eat()
 
 
 async def work(key: str, seconds: float) -> str:

@@ -126,6 +126,9 @@ class Commands:
     async def counts(self) -> dict[str, int]:
         return {str(state): count for state, count in (await self.runner.counts()).items() if count}
 
+    async def eat_memory(self) -> None:
+        await asyncio.to_thread(tasks.eat)
+
     async def health(self) -> list[str]:
         return (await self.runner.health()).problems
 

@@ -41,22 +41,6 @@ pytestmark = [
 ODD = b'{"action": "retry", "filter"'
 
 
-@pytest.fixture
-def runner() -> StillRunner:
-    return StillRunner()
-
-
-@pytest.fixture
-def app(runner: StillRunner) -> FastAPI:
-    return status_app(runner)
-
-
-@pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with operating(app) as client:
-        yield client
-
-
 def closed(runner: TaskRunner) -> Any:
     return admin.router(runner, dependencies=[Depends(only_operators)], enqueue=[enqueued])
 

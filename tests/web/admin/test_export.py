@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -22,23 +21,10 @@ from tests.web.admin.status_app import (
     StillRunner,
     end,
     fill,
-    operating,
     problem_of,
-    status_app,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def runner() -> StillRunner:
-    return StillRunner()
-
-
-@pytest.fixture
-async def client(runner: StillRunner) -> AsyncIterator[httpx.AsyncClient]:
-    async with operating(status_app(runner)) as client:
-        yield client
 
 
 async def test_every_line_is_a_job_as_the_list_shows_it(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import httpx
 import pytest
 from anyio import to_thread
-from fastapi import FastAPI
 
 from embedded_tasks import JobContext, JobFailedError, TaskRunner, task
 from embedded_tasks.admin.cursors import cursor_of
@@ -53,22 +51,6 @@ def wait_in_a_thread(ctx: JobContext) -> None:
     began.set()
     let_go.wait()
     ctx.check()
-
-
-@pytest.fixture
-def runner() -> StillRunner:
-    return StillRunner()
-
-
-@pytest.fixture
-def app(runner: StillRunner) -> FastAPI:
-    return status_app(runner)
-
-
-@pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with operating(app) as client:
-        yield client
 
 
 @pytest.fixture

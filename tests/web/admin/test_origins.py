@@ -6,12 +6,11 @@ What lives here: Sec-Fetch-Site, Origin and Host. What does not: whom the depend
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import Depends
 from starlette.datastructures import Headers
 
 from embedded_tasks import admin
@@ -29,22 +28,6 @@ from tests.web.admin.status_app import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def runner() -> StillRunner:
-    return StillRunner()
-
-
-@pytest.fixture
-def app(runner: StillRunner) -> FastAPI:
-    return status_app(runner)
-
-
-@pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with operating(app) as client:
-        yield client
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ What lives here: odd input, and errors as problems. What does not: whom they let
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -34,7 +33,6 @@ from tests.web.admin.status_app import (
     operating,
     paths_of,
     problem_of,
-    status_app,
 )
 
 pytestmark = [
@@ -48,22 +46,6 @@ PLACES = [
     *[("POST", end) for end in ("/retry", "/cancel", "/run-now")],
     ("DELETE", ""),
 ]
-
-
-@pytest.fixture
-def runner() -> StillRunner:
-    return StillRunner()
-
-
-@pytest.fixture
-def app(runner: StillRunner) -> FastAPI:
-    return status_app(runner)
-
-
-@pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with operating(app) as client:
-        yield client
 
 
 async def call(app: FastAPI, path: str, query: bytes = b"", method: str = "GET") -> tuple[int, Any]:

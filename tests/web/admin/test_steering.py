@@ -6,7 +6,6 @@ What lives here: actions and their guards. What does not: retry and cancel by st
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -33,19 +32,8 @@ def name_of(request: Request) -> str:
 
 
 @pytest.fixture
-def runner() -> StillRunner:
-    return StillRunner()
-
-
-@pytest.fixture
 def app(runner: StillRunner) -> FastAPI:
     return status_app(runner, who=name_of)
-
-
-@pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with operating(app) as client:
-        yield client
 
 
 async def done(client: httpx.AsyncClient, path: str, status: int = 202, **sent: Any) -> Any:

@@ -7,7 +7,6 @@ What lives here: claims, slots and timers of one process. What does not: attempt
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -26,12 +25,6 @@ from tests.support.workers import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def at() -> AsyncIterator[Shop]:
-    async with shop(slots=(2, 2)) as at:
-        yield at
 
 
 # Claiming.

@@ -7,7 +7,6 @@ does not: claims that go well (`test_worker.py`). Called by pytest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -25,16 +24,9 @@ from tests.support.workers import (
     fast,
     named,
     owned,
-    shop,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def at() -> AsyncIterator[Shop]:
-    async with shop(slots=(2, 2)) as at:
-        yield at
 
 
 # What goes wrong.

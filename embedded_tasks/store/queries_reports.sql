@@ -192,37 +192,37 @@ SELECT
 
 -- name: depth_of_queue
 -- How many jobs of a queue are due, and how many are not due yet, each up to a cap.
+WITH RECURSIVE line (seq) AS (
+    SELECT (
+        SELECT seq FROM jobs INDEXED BY jobs_in_line
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
+        ORDER BY task, priority LIMIT 1
+    )
+    UNION ALL
+    SELECT coalesce(
+        (
+            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                AND next.queue = :queue AND next.task = last.task
+                AND next.priority > last.priority
+            ORDER BY next.priority LIMIT 1
+        ),
+        (
+            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                AND next.queue = :queue AND next.task > last.task
+            ORDER BY next.task, next.priority LIMIT 1
+        )
+    )
+    FROM line JOIN jobs AS last ON last.seq = line.seq
+)
 SELECT
     (SELECT count(*) FROM (
         SELECT 1 FROM jobs INDEXED BY jobs_in_line
         WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
         LIMIT :cap
     )) AS waiting,
-    (WITH RECURSIVE line (seq) AS (
-        SELECT (
-            SELECT seq FROM jobs INDEXED BY jobs_in_line
-            WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
-            ORDER BY task, priority LIMIT 1
-        )
-        UNION ALL
-        SELECT coalesce(
-            (
-                SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
-                WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
-                    AND next.queue = :queue AND next.task = last.task
-                    AND next.priority > last.priority
-                ORDER BY next.priority LIMIT 1
-            ),
-            (
-                SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
-                WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
-                    AND next.queue = :queue AND next.task > last.task
-                ORDER BY next.task, next.priority LIMIT 1
-            )
-        )
-        FROM line JOIN jobs AS last ON last.seq = line.seq
-    )
-    SELECT count(*) FROM (
+    (SELECT count(*) FROM (
         SELECT 1
         FROM line CROSS JOIN jobs AS first ON first.seq = line.seq
         CROSS JOIN jobs AS due INDEXED BY jobs_in_line
@@ -231,31 +231,7 @@ SELECT
             AND due.due_at <= :now
         LIMIT :cap
     )) AS due,
-    (WITH RECURSIVE line (seq) AS (
-        SELECT (
-            SELECT seq FROM jobs INDEXED BY jobs_in_line
-            WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND queue = :queue
-            ORDER BY task, priority LIMIT 1
-        )
-        UNION ALL
-        SELECT coalesce(
-            (
-                SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
-                WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
-                    AND next.queue = :queue AND next.task = last.task
-                    AND next.priority > last.priority
-                ORDER BY next.priority LIMIT 1
-            ),
-            (
-                SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
-                WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
-                    AND next.queue = :queue AND next.task > last.task
-                ORDER BY next.task, next.priority LIMIT 1
-            )
-        )
-        FROM line JOIN jobs AS last ON last.seq = line.seq
-    )
-    SELECT min((
+    (SELECT min((
         SELECT due.due_at FROM jobs AS due INDEXED BY jobs_in_line
         WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
             AND due.queue = :queue AND due.task = first.task AND due.priority = first.priority

@@ -15,7 +15,6 @@ from embedded_tasks.admin.desk import Desk, Endpoint
 from embedded_tasks.admin.masking import Masking
 from embedded_tasks.admin.moments import Moment, known_moment, moment
 from embedded_tasks.admin.problems import problem
-from embedded_tasks.health import Health
 from embedded_tasks.reported import Durability, NonDurableSite, ProcessReport
 
 __all__ = ["JobDurability", "JobProcess", "JobSite", "RunnerHealth", "RunnerStatus", "endpoints"]
@@ -109,7 +108,7 @@ class _Endpoints:
         """Tell whether everything is well in this process; 503 says what is not, in words."""
         health = await self._desk.runner.health()
         if health.ok:
-            return _health(health)
+            return RunnerHealth.model_validate(health, from_attributes=True)
         return problem(503, "unhealthy", " ".join(health.problems), problems=health.problems)
 
     async def get_live(self) -> RunnerStatus:
@@ -123,27 +122,13 @@ class _Endpoints:
         shorten it.
         """
         runner = self._desk.runner
+        health = await runner.health()
+        if health.ready:
+            return RunnerStatus()
         if runner.stopping.is_set():
             return problem(503, "stopping", "This process is about to end.")
-        health = await runner.health()
-        if not health.can_store:
-            detail = " ".join(health.problems)
-            return problem(503, "store_unavailable", detail, headers={"Retry-After": "5"})
-        return RunnerStatus()
-
-
-def _health(health: Health) -> RunnerHealth:
-    return RunnerHealth(
-        ok=health.ok,
-        problems=health.problems,
-        process=health.process,
-        running=health.running,
-        slots=health.slots,
-        stuck=health.stuck,
-        processes=health.processes,
-        unknown_tasks=health.unknown_tasks,
-        recovered=health.recovered,
-    )
+        detail = " ".join(health.problems)
+        return problem(503, "store_unavailable", detail, headers={"Retry-After": "5"})
 
 
 def _durability(found: Durability, masking: Masking) -> JobDurability:

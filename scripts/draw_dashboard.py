@@ -31,7 +31,7 @@ def draw(browser: Browser, site: Site, places: dict[str, str], size: str) -> Non
         page = context.new_page()
         for name, place in places.items():
             page.goto(f"{site.url}/{place}")
-            page.wait_for_function("document.documentElement.dataset.live === 'on'")
+            page.locator("html[data-live=on]").wait_for()
             # Tracebacks name the folders of the machine that draws.
             page.evaluate("document.querySelectorAll('details').forEach(each => each.open = false)")
             page.screenshot(path=IMAGES / f"dashboard-{name}-{scheme}.png")

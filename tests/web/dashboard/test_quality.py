@@ -105,7 +105,7 @@ def test_the_first_page_is_light_and_asks_nobody_else(
     page = open_page("about:blank")
     answers = heard(page)
     page.goto(f"{site.url}/")
-    page.wait_for_function("document.documentElement.dataset.live === 'on'")
+    page.locator("html[data-live=on]").wait_for()
     page.locator("#q").or_(page.locator("main")).first.wait_for()
     streams = [each for each in answers if each.url.endswith("/events")]
     assert len(answers) <= MOST_REQUESTS

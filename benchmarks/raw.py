@@ -7,7 +7,6 @@ crossing. What does not: the runner. Called by `__main__`.
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 import threading
 import time
@@ -20,8 +19,7 @@ from benchmarks.figures import Figure
 from benchmarks.files import Place
 from embedded_tasks.ids import uuid7_maker
 from embedded_tasks.job import NewJob
-from embedded_tasks.store.operations import insert_row
-from embedded_tasks.store.queries import QUERIES
+from embedded_tasks.store.queries import QUERIES, execute_for_all
 
 __all__ = ["FIGURES", "Raw"]
 
@@ -84,12 +82,12 @@ class Raw:
         """Return ready-made transactions, as the runner's writer would make them."""
         return [partial(_insert_ours, connection, self._rows(rows)) for _ in range(times)]
 
-    def _rows(self, count: int) -> str:
+    def _rows(self, count: int) -> list[NewJob]:
         now = time.time()
-        job = NewJob(
-            id="", task="benchmarks.jobs:nothing", args="[1,[1],{}]", due_at=now, created_at=now
-        )
-        return json.dumps([insert_row(job._replace(id=self._new_id())) for _ in range(count)])
+        return [
+            NewJob(self._new_id(), "benchmarks.jobs:nothing", "[1,[1],{}]", now, now)
+            for _ in range(count)
+        ]
 
 
 def _seconds(work: Sequence[Work]) -> float:
@@ -134,7 +132,7 @@ def _insert_many(connection: sqlite3.Connection, body: str) -> None:
     connection.execute("COMMIT")
 
 
-def _insert_ours(connection: sqlite3.Connection, rows: str) -> None:
+def _insert_ours(connection: sqlite3.Connection, rows: list[NewJob]) -> None:
     connection.execute("BEGIN IMMEDIATE")
-    connection.execute(QUERIES["insert"], {"rows": rows})
+    execute_for_all(connection, QUERIES["insert"], rows)
     connection.execute("COMMIT")

@@ -22,10 +22,9 @@ from embedded_tasks.config import JobOptions, Policy, TaskOptions, check_label
 from embedded_tasks.context import Original
 from embedded_tasks.errors import ConfigurationError
 from embedded_tasks.ids import IdMaker
-from embedded_tasks.job import ClaimedJob, JobState, NewJob
+from embedded_tasks.job import ClaimedJob, NewJob
 from embedded_tasks.store import Store
 from embedded_tasks.task import Catalogue, Task
-from embedded_tasks.versions import split_name
 
 __all__ = ["Draft", "Drafting", "FrontDoor", "Origin", "Reserved", "RoomPort", "SlotPort"]
 
@@ -148,7 +147,7 @@ class Drafting:
         task.check_arguments(args, kwargs)
         policy, text = task.policy if task.decorated else self.undecorated, None
         if options:
-            self._due_at(options, 0.0)
+            self.due_at(options, 0.0)
             if "owner" in options:
                 check_label("owner", options["owner"])
             policy = policy.with_options(_policy_options(options))
@@ -157,49 +156,62 @@ class Drafting:
             self._catalogue.check_child_finds(task)
         return Draft(self._new_id(), task, args, kwargs, policy, options, text)
 
-    def encode(self, draft: Draft) -> str:
-        """Return a draft's arguments as text.
+    def encode(self, draft: Draft) -> None:
+        """Encode a draft's arguments, to be used if nothing in them can change any more.
 
         Raises:
             NotDurableError: One of them cannot be stored.
         """
-        if draft.text is not None:
-            return draft.text
-        text = self._codec.encode_arguments(draft.args, draft.kwargs, draft.task.name)
+        text = self._text(draft)
         if _UNCHANGING.issuperset(map(type, (*draft.args, *draft.kwargs.values()))):
             draft.text = text
-        return text
 
-    def new_job(self, draft: Draft, origin: Origin) -> NewJob:
-        """Return the job to insert, queued, with no owner.
+    def _text(self, draft: Draft) -> str:
+        return self._codec.encode_arguments(draft.args, draft.kwargs, draft.task.name)
+
+    def new_job(
+        self,
+        draft: Draft,
+        origin: Origin,
+        now: float,
+        owner: str | None = None,
+        after: str | None = None,
+        *,
+        leads: bool = False,
+    ) -> NewJob:
+        """Return the job to insert: queued for everybody, or with an owner, running or behind one.
+
+        Args:
+            draft: What is to be stored.
+            origin: Where it comes from.
+            now: The wall clock.
+            owner: The process that reserves it.
+            after: The owned job that it follows; without one, an owned job is running.
+            leads: Whether another one follows.
 
         Raises:
             NotDurableError: An argument cannot be stored.
         """
-        now = self._clock.now()
-        policy, due_at = draft.policy, self._due_at(draft.options, now)
-        within = policy.start_within, policy.finish_within
-        start_by, finish_by = (None if limit is None else due_at + limit for limit in within)
+        policy, due_at = draft.policy, self.due_at(draft.options, now)
+        start_by = None if policy.start_within is None else due_at + policy.start_within
+        finish_by = None if policy.finish_within is None else due_at + policy.finish_within
         return NewJob(
-            id=draft.id,
-            task=draft.task.stored_name,
-            args=self.encode(draft),
-            due_at=due_at,
-            created_at=now,
-            queue=policy.queue,
-            tags=json.dumps(policy.tags) if policy.tags else None,
-            priority=policy.priority,
-            options=draft.options_text,
-            on_crash=policy.on_crash,
-            start_by=start_by,
-            finish_by=finish_by,
-            request_id=origin.request_id,
-            traceparent=origin.traceparent,
-            belongs_to=draft.options.get("owner"),
-        )
+            draft.id, draft.task.stored_name, draft.text or self._text(draft), due_at, now, owner,
+            0 if owner is None or after is not None else 1, policy.queue,
+            json.dumps(policy.tags) if policy.tags else None, policy.priority, draft.options_text,
+            policy.on_crash, start_by, finish_by, origin.request_id, origin.traceparent, after,
+            int(leads), draft.options.get("owner"),
+        )  # fmt: skip  # one column after another; by name, it would take twice as long
 
     @staticmethod
-    def _due_at(options: JobOptions, now: float) -> float:
+    def due_at(options: JobOptions, now: float) -> float:
+        """Return when a job with these options is due.
+
+        Raises:
+            ConfigurationError: They say nothing that can be understood.
+        """
+        if not options:
+            return now
         if "delay" in options and "run_at" in options:
             raise ConfigurationError("delay= and run_at= exclude each other; give one of them.")
         if "delay" in options:
@@ -263,22 +275,26 @@ class FrontDoor:
             StoreUnavailableError: It is not stored.
             QueueFullError: It would wait, and too many do; it is not stored.
         """
-        job = self._drafting.new_job(draft, origin)
-        is_async = draft.task.is_async
-        may_start = job.due_at <= self._clock.now() and not self.is_paused(job.queue)
-        starts = may_start and self._slots.take_slot(is_async)
-        if not starts:
-            await self._insert([job])
-            self._stored(job.due_at)
-            return
-        job = _owned(job, self._owner, running=True)
+        now, is_async = self._clock.now(), draft.task.is_async
+        if self._drafting.due_at(draft.options, now) > now or self.is_paused(draft.policy.queue):
+            starts = False
+        else:
+            starts = self._slots.take_slot(is_async)
         try:
-            await self._store.insert([job])
+            job = self._drafting.new_job(draft, origin, now, self._owner if starts else None)
+            if starts:
+                await self._store.insert([job])
+            else:
+                await self._insert([job])
         except BaseException:
-            # Given up or refused: the store takes it back, and the slot is free again.
-            self._slots.give_slot_back(is_async)
+            if starts:
+                # Refused or given up: the store takes it back, and the slot is free again.
+                self._slots.give_slot_back(is_async)
             raise
-        self._slots.start(_claimed(job), None, is_async=is_async)
+        if starts:
+            self._slots.start(_claimed(job, draft.task), None, is_async=is_async)
+        else:
+            self._stored(job.due_at)
 
     async def reserve(
         self, drafts: Sequence[tuple[Draft, Context]], origin: Origin
@@ -292,24 +308,22 @@ class FrontDoor:
             StoreUnavailableError: None of the jobs is stored.
             QueueFullError: Too many jobs wait; none of these is stored.
         """
-        jobs = [self._drafting.new_job(draft, origin) for draft, _ in drafts]
-        now = self._clock.now()
+        now, new_job = self._clock.now(), self._drafting.new_job
+        later = [self._drafting.due_at(draft.options, now) > now for draft, _ in drafts]
+        last_due = len(later) - 1 - later[::-1].index(False) if False in later else None
         rows: list[NewJob] = []
         reserved: list[Reserved] = []
         previous: str | None = None
-        due = [index for index, job in enumerate(jobs) if job.due_at <= now]
-        for index, (job, (draft, context)) in enumerate(zip(jobs, drafts, strict=True)):
-            if job.due_at > now:
-                rows.append(job)
+        for index, (draft, context) in enumerate(drafts):
+            if later[index]:
+                rows.append(new_job(draft, origin, now))
                 continue
-            leads = index != due[-1]
-            row = _owned(job, self._owner, running=previous is None, after=previous, leads=leads)
+            leads = index != last_due
+            row = new_job(draft, origin, now, self._owner, previous, leads=leads)
             rows.append(row)
-            original = Original(draft.args, draft.kwargs, context)
-            reserved.append(
-                Reserved(_claimed(row), draft.task.is_async, original, begun=previous is None)
-            )
-            previous = job.id
+            job, original = _claimed(row, draft.task), Original(draft.args, draft.kwargs, context)
+            reserved.append(Reserved(job, draft.task.is_async, original, begun=previous is None))
+            previous = row.id
         # The response must not leave before the commit, whatever is cancelled meanwhile.
         await self._insert(rows, insist=True)
         if len(reserved) < len(rows):
@@ -322,23 +336,10 @@ def _policy_options(options: JobOptions) -> TaskOptions:
     return cast(TaskOptions, policy)
 
 
-def _owned(
-    job: NewJob, owner: str, *, running: bool, after: str | None = None, leads: bool = False
-) -> NewJob:
-    return job._replace(
-        state=JobState.RUNNING if running else JobState.QUEUED,
-        owner=owner,
-        attempt=1 if running else 0,
-        after=after,
-        leads=leads,
-    )
-
-
-def _claimed(job: NewJob) -> ClaimedJob:
-    task, version = split_name(job.task)
+def _claimed(job: NewJob, task: Task) -> ClaimedJob:
     return ClaimedJob(
         id=job.id,
-        task=task,
+        task=task.name,
         attempt=1,
         args=job.args,
         options=job.options,
@@ -347,8 +348,8 @@ def _claimed(job: NewJob) -> ClaimedJob:
         finish_by=job.finish_by,
         request_id=job.request_id,
         traceparent=job.traceparent,
-        leads=job.leads,
+        leads=bool(job.leads),
         on_crash=job.on_crash,
+        version=task.versions.present,
         due_at=job.due_at,
-        version=version,
     )

@@ -123,14 +123,17 @@ def shown_state(state: JobState, due_at: float, attempt: int, now: float) -> Sho
 
 # Named tuples, where one is made per job: a frozen dataclass takes three times as long.
 class NewJob(NamedTuple):
-    """A job on its way into the store. Times are seconds since 1970."""
+    """A job on its way into the store, in the order of the statement `insert`.
+
+    It is stored as running with its first attempt (`attempt=1`), or as queued. Times are seconds
+    since 1970.
+    """
 
     id: str
     task: str
     args: str
     due_at: float
     created_at: float
-    state: JobState = JobState.QUEUED
     owner: str | None = None
     attempt: int = 0
     queue: str = "default"
@@ -143,8 +146,13 @@ class NewJob(NamedTuple):
     request_id: str | None = None
     traceparent: str | None = None
     after: str | None = None
-    leads: bool = False
+    leads: int = 0
     belongs_to: str | None = None
+
+    @property
+    def state(self) -> JobState:
+        """The state in which it is stored."""
+        return JobState.RUNNING if self.attempt else JobState.QUEUED
 
 
 class ClaimedJob(NamedTuple):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from embedded_tasks.config import Policy, TaskOptions, check_label
@@ -196,6 +196,10 @@ class Task:
 class NameResolver(Protocol):
     """Finds names of functions and functions of names, inside known packages."""
 
+    def name_of(self, obj: object) -> str:
+        """Return the name of a function, if that name leads back to it."""
+        ...
+
     def target_of(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the stored name of a callable, and the arguments that belong to it."""
         ...
@@ -241,6 +245,11 @@ class Catalogue:
             TypeError: It is not callable.
             NotDurableError: It has no name that leads back to it.
         """
+        if type(func) is FunctionType:
+            # The usual case, and all that is left of it the second time.
+            known = self._by_path.get(self._names.name_of(func))
+            if known is not None and known.function is func:
+                return known, args, kwargs
         target = self._names.target_of(func, args, kwargs)
         found = self._by_path.get(target.name)
         function = self._names.resolve(target.name)

@@ -15,50 +15,18 @@ from typing import Any
 from embedded_tasks.job import FINISHED, JobState, NewJob, Settlement
 from embedded_tasks.store.claiming import Claim, ClaimResult, take_due
 from embedded_tasks.store.failures import Failure, count_failures
-from embedded_tasks.store.queries import QUERIES
+from embedded_tasks.store.queries import QUERIES, execute_for_all
 
 __all__ = [
     "Claim",
     "ClaimResult",
     "Jobs",
     "Recovery",
-    "insert_row",
-    "settle_row",
 ]
 
 
 _PUT_BACK = 60.0
 """Seconds by which a clock must go back to be noticed; corrections by less are let be."""
-
-
-def insert_row(job: NewJob) -> list[Any]:
-    """Return a new job as the statement `insert` reads it."""
-    if job.start_by is None or (job.finish_by is not None and job.finish_by < job.start_by):
-        expires_at = job.finish_by
-    else:
-        expires_at = job.start_by
-    return [
-        job.id, job.task, job.state, job.owner, job.attempt, job.queue, job.tags, job.priority,
-        job.due_at, job.created_at, job.args, job.options, job.on_crash, job.start_by,
-        job.finish_by, expires_at, job.request_id, job.traceparent, job.after, int(job.leads),
-        job.created_at if job.state is JobState.RUNNING else None, job.belongs_to,
-    ]  # fmt: skip  # one column after another, as in the statement
-
-
-def settle_row(outcome: Settlement) -> list[Any]:
-    """Return an outcome as the statements `record_attempt` and `settle` read it."""
-    error = outcome.error
-    row = [
-        outcome.id, outcome.number, outcome.owner, outcome.state, outcome.outcome,
-        outcome.started_at, outcome.ended_at, outcome.due_at, outcome.result, outcome.reason,
-        outcome.held_for, outcome.failures, outcome.crashes, outcome.snoozes, outcome.finished_at,
-        outcome.prune_at, int(outcome.leads),
-    ]  # fmt: skip  # one column after another, as in the statements
-    if error is not None:
-        row += [error.type, error.message, error.traceback, error.place]
-    elif outcome.outcome != "succeeded":
-        row += [None, outcome.reason, None, ""]
-    return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +68,18 @@ class Jobs:
         """Forget which task names are stored: a transaction that stored some was rolled back."""
         self._stored_tasks.clear()
 
-    def insert(self, connection: sqlite3.Connection, rows: list[list[Any]]) -> None:
+    def insert(self, connection: sqlite3.Connection, rows: list[NewJob]) -> None:
         """Store new jobs."""
-        for name in {row[1] for row in rows} - self._stored_tasks:
+        for name in {job.task for job in rows} - self._stored_tasks:
             connection.execute(QUERIES["add_task"], {"name": name})
             self._stored_tasks.add(name)
-        connection.execute(QUERIES["insert"], {"rows": json.dumps(rows)})
-        owners = [(row[0], row[21]) for row in rows if row[21] is not None]
-        tags = [(row[0], tag) for row in rows if row[6] for tag in json.loads(row[6])]
+        execute_for_all(connection, QUERIES["insert"], rows)
+        owners = [(job.id, job.belongs_to) for job in rows if job.belongs_to is not None]
+        tags = [(job.id, tag) for job in rows if job.tags for tag in json.loads(job.tags)]
         for query, beside in (("add_owners", owners), ("add_tags", tags)):
             if beside:
                 connection.execute(QUERIES[query], {"rows": json.dumps(beside)})
-        self._hold_new(connection, [row[0] for row in rows])
+        self._hold_new(connection, (job.id for job in rows))
 
     def begin(self, connection: sqlite3.Connection, rows: list[tuple[str, str, float]]) -> set[str]:
         """Reserved jobs start; rows are (id, owner, now). Returns the ids that were still ours."""
@@ -133,32 +101,40 @@ class Jobs:
             id for id, cancel, why in released if cancel and self._cancel(connection, id, now, why)
         ]
 
-    def withdraw(self, connection: sqlite3.Connection, rows: list[tuple[str, str | None]]) -> None:
-        """Take back jobs that came too late; rows are (id, owner)."""
-        connection.execute(QUERIES["withdraw"], {"rows": json.dumps(rows)})
+    def withdraw(self, connection: sqlite3.Connection, rows: list[NewJob]) -> None:
+        """Take back jobs that came too late."""
+        owned = json.dumps([(job.id, job.owner) for job in rows])
+        connection.execute(QUERIES["withdraw"], {"rows": owned})
 
-    def settle(self, connection: sqlite3.Connection, rows: list[list[Any]]) -> dict[str, bool]:
+    def settle(self, connection: sqlite3.Connection, rows: list[Settlement]) -> dict[str, bool]:
         """Write outcomes. Returns the ids whose job was still ours, and if it is cancelled now."""
-        if any(row[4] != "succeeded" for row in rows):
-            connection.execute(QUERIES["record_attempt"], {"rows": json.dumps(rows)})
+        others = [row for row in rows if row.outcome != "succeeded"]
+        if others:
+            attempts = json.dumps([_attempt_row(row) for row in others])
+            connection.execute(QUERIES["record_attempt"], {"rows": attempts})
         done = dict.fromkeys(self._settled(connection, rows), False)
-        queued = {row[0]: row for row in rows if row[3] == JobState.QUEUED and row[0] in done}
+        queued = {row.id: row.ended_at for row in others if row.state is JobState.QUEUED}
         if queued:
-            asked = {"ids": json.dumps([*queued])}
+            asked = {"ids": json.dumps([id for id in queued if id in done])}
             for (id,) in connection.execute(QUERIES["to_cancel"], asked).fetchall():
-                done[id] = self._cancel(connection, id, queued[id][6])
-        leaders = [row[0] for row in rows if row[16] and row[4] != "interrupted"]
+                done[id] = self._cancel(connection, id, queued[id])
+        leaders = [row.id for row in rows if row.leads and row.outcome != "interrupted"]
         self._unblock(connection, [id for id in leaders if id in done])
-        failed = [row for row in rows if len(row) > 17 and row[17]]
-        failures = [Failure(row[0], row[17], row[20], row[18], row[6]) for row in failed]
+        failures = [
+            Failure(row.id, row.error.type, row.error.place, row.error.message, row.ended_at)
+            for row in others
+            if row.error is not None
+        ]
         count_failures(connection, failures, done)
         return done
 
-    def _settled(self, connection: sqlite3.Connection, rows: list[list[Any]]) -> list[str]:
+    def _settled(self, connection: sqlite3.Connection, rows: list[Settlement]) -> list[str]:
         """Write outcomes; return the ids of the jobs that were still ours: nearly always all."""
 
-        def changed(rows: list[list[Any]]) -> int:
-            return connection.execute(QUERIES["settle"], {"rows": json.dumps(rows)}).rowcount
+        def changed(rows: list[Settlement]) -> int:
+            return execute_for_all(
+                connection, QUERIES["settle"], [_settle_row(row) for row in rows]
+            )
 
         if len(rows) > 1:
             # All at once, and counted: to return their ids would be a step for each.
@@ -168,8 +144,8 @@ class Jobs:
                 connection.execute("ROLLBACK TO settle")
             connection.execute("RELEASE settle")
             if all_ours:
-                return [row[0] for row in rows]
-        return [row[0] for row in rows if changed([row])]
+                return [row.id for row in rows]
+        return [row.id for row in rows if changed([row])]
 
     def claim(self, connection: sqlite3.Connection, rows: list[Claim]) -> ClaimResult:
         """Expire what is too late, take what is due, and say when to ask again."""
@@ -276,10 +252,10 @@ class Jobs:
         self._unblock(connection, [row[0] for row in held if row[1]])
         return [row[0] for row in held]
 
-    def _hold_new(self, connection: sqlite3.Connection, ids: list[str]) -> None:
+    def _hold_new(self, connection: sqlite3.Connection, ids: Iterable[str]) -> None:
         """Those who do not know a name have said so before: nobody would look at these jobs."""
         if connection.execute(QUERIES["any_unknown"]).fetchone():
-            held = connection.execute(QUERIES["hold_new"], {"ids": json.dumps(ids)}).fetchall()
+            held = connection.execute(QUERIES["hold_new"], {"ids": json.dumps([*ids])}).fetchall()
             self._unblock(connection, [row[0] for row in held if row[1]])
 
     def unhold(self, connection: sqlite3.Connection, rows: list[int]) -> set[str]:
@@ -336,3 +312,21 @@ class Jobs:
 
 def _ids(rows: Iterable[sqlite3.Row]) -> set[str]:
     return {row[0] for row in rows}
+
+
+def _settle_row(row: Settlement) -> tuple[Any, ...]:
+    """Return an outcome as the statement `settle` reads it."""
+    return (
+        row.id, row.number, row.owner, row.state.value, row.started_at, row.due_at, row.result,
+        row.reason, row.held_for, row.failures, row.crashes, row.snoozes, row.finished_at,
+        row.prune_at,
+    )  # fmt: skip  # one column after another, as in the statement
+
+
+def _attempt_row(row: Settlement) -> tuple[Any, ...]:
+    """Return an attempt that did not succeed as the statement `record_attempt` reads it."""
+    error = row.error
+    what = (
+        (None, row.reason, None) if error is None else (error.type, error.message, error.traceback)
+    )
+    return (row.id, row.number, row.owner, row.outcome, row.started_at, row.ended_at, *what)

@@ -1,15 +1,19 @@
 -- name: insert
--- none -> queued, none -> running: the jobs of a batch, one row each.
+-- none -> queued, none -> running: the jobs of a batch, in the order of `NewJob`.
 INSERT INTO jobs (
-    id, task, state, owner, attempt, queue, tags, priority, due_at, created_at, args, options,
-    on_crash, start_by, finish_by, expires_at, request_id, traceparent, after, leads, started_at
+    id, task, args, due_at, created_at, owner, attempt, queue, tags, priority, options, on_crash,
+    start_by, finish_by, request_id, traceparent, after, leads, state, started_at, expires_at
 )
+WITH new (
+    id, task, args, due_at, created_at, owner, attempt, queue, tags, priority, options, on_crash,
+    start_by, finish_by, request_id, traceparent, after, leads, belongs_to
+) AS (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))
 SELECT
-    value ->> 0, (SELECT id FROM tasks WHERE name = value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-    value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13,
-    value ->> 14, value ->> 15, value ->> 16, value ->> 17, value ->> 18, value ->> 19,
-    value ->> 20
-FROM json_each(:rows);
+    id, (SELECT tasks.id FROM tasks WHERE tasks.name = new.task), args, due_at, created_at, owner,
+    attempt, queue, tags, priority, options, on_crash, start_by, finish_by, request_id,
+    traceparent, after, leads, iif(attempt = 0, 'queued', 'running'),
+    iif(attempt = 0, NULL, created_at), coalesce(min(start_by, finish_by), start_by, finish_by)
+FROM new WHERE id IS NOT NULL;
 
 -- name: withdraw
 -- Take back jobs whose client was told that storing them took too long, unless they started: each
@@ -140,7 +144,8 @@ WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
 
 -- name: acquit
 -- A suspect that has run long enough is none any more.
-UPDATE jobs SET crashes = 0 WHERE id = :id AND state = 'running' AND owner = :owner;
+UPDATE jobs SET crashes = 0
+WHERE id = :id AND state = 'running' AND owner = :owner AND crashes >= 2;
 
 -- name: next_due
 -- The time at which the next job of these tasks is due, looked for line by line.
@@ -227,25 +232,30 @@ RETURNING id, cancel_requested, reason;
 INSERT INTO attempts (
     job, number, outcome, started_at, ended_at, error_type, error_message, traceback
 )
-SELECT jobs.seq, jobs.attempt, row.value ->> 4, row.value ->> 5, row.value ->> 6,
-    row.value ->> 17, row.value ->> 18, row.value ->> 19
+SELECT jobs.seq, jobs.attempt, row.value ->> 3, row.value ->> 4, row.value ->> 5,
+    row.value ->> 6, row.value ->> 7, row.value ->> 8
 FROM json_each(:rows) AS row
 JOIN jobs ON jobs.id = row.value ->> 0
-WHERE jobs.state = 'running' AND jobs.attempt = row.value ->> 1 AND jobs.owner = row.value ->> 2
-    AND row.value ->> 4 <> 'succeeded';
+WHERE jobs.state = 'running' AND jobs.attempt = row.value ->> 1 AND jobs.owner = row.value ->> 2;
 
 -- name: settle
--- running -> succeeded, failed, cancelled, expired, held, queued: the outcome of an attempt.
+-- running -> succeeded, failed, cancelled, expired, held, queued: the outcomes of a batch.
 UPDATE jobs
-SET state = row.value ->> 3, owner = NULL, started_at = row.value ->> 5,
-    due_at = coalesce(row.value ->> 7, jobs.due_at), result = row.value ->> 8,
-    reason = row.value ->> 9, held_for = row.value ->> 10, failures = row.value ->> 11,
-    crashes = row.value ->> 12, snoozes = row.value ->> 13, finished_at = row.value ->> 14,
-    prune_at = row.value ->> 15, expires_at = jobs.finish_by,
-    cancel_requested = iif(row.value ->> 3 = 'queued', jobs.cancel_requested, 0)
-FROM json_each(:rows) AS row
-WHERE jobs.id = row.value ->> 0 AND jobs.state = 'running'
-    AND jobs.attempt = row.value ->> 1 AND jobs.owner = row.value ->> 2;
+SET state = done.state, owner = NULL, started_at = done.started_at,
+    due_at = coalesce(done.due_at, jobs.due_at), result = done.result, reason = done.reason,
+    held_for = done.held_for, failures = done.failures, crashes = done.crashes,
+    snoozes = done.snoozes, finished_at = done.finished_at, prune_at = done.prune_at,
+    expires_at = jobs.finish_by,
+    cancel_requested = iif(done.state = 'queued', jobs.cancel_requested, 0)
+FROM (
+    WITH outcome (
+        id, number, owner, state, started_at, due_at, result, reason, held_for, failures, crashes,
+        snoozes, finished_at, prune_at
+    ) AS (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))
+    SELECT * FROM outcome
+) AS done
+WHERE jobs.id = done.id AND jobs.state = 'running'
+    AND jobs.attempt = done.number AND jobs.owner = done.owner;
 
 -- name: to_cancel
 -- Those of these jobs that were queued again and that somebody wants to stop.

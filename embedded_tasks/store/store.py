@@ -37,8 +37,6 @@ from embedded_tasks.store.operations import (
     ClaimResult,
     Jobs,
     Recovery,
-    insert_row,
-    settle_row,
 )
 from embedded_tasks.store.reader import Reader
 from embedded_tasks.store.steering import Steering
@@ -261,10 +259,8 @@ class Store:
         Raises:
             StoreUnavailableError: They are not stored.
         """
-        undo = Operation(self._jobs.withdraw, [(job.id, job.owner) for job in jobs])
-        size = sum(len(job.args) for job in jobs)
-        rows = [insert_row(job) for job in jobs]
-        operation = Operation(self._jobs.insert, rows, size, undo)
+        size = sum([len(job.args) for job in jobs])
+        operation = Operation(self._jobs.insert, list(jobs), size, undo=self._jobs.withdraw)
         await self.writer.submit(operation, self._settings.wait, insist=insist)
 
     async def begin(self, ids: Sequence[str], owner: str, now: float) -> set[str]:
@@ -286,10 +282,9 @@ class Store:
             The ids of the jobs that were still ours; True for one that would be queued again and
             is cancelled instead, because somebody had asked for it.
         """
-        rows = [settle_row(outcome) for outcome in outcomes]
         size = sum(len(outcome.result or "") for outcome in outcomes)
         settled: dict[str, bool] = await self.writer.submit(
-            Operation(self._jobs.settle, rows, size)
+            Operation(self._jobs.settle, list(outcomes), size)
         )
         return settled
 

@@ -50,14 +50,15 @@ class Operation:
     """Rows to be written, and the function that writes them.
 
     Operations with the same `apply` in one batch are written by one call, so their results are
-    shared. `undo` writes off an operation that was committed after its caller had given up.
+    shared. `undo` writes the same rows off when they were committed after their caller had given
+    up.
     """
 
     apply: Apply
     # Not shown: aiosqlite's debug log writes what it runs, and these hold arguments.
     rows: list[Any] = field(repr=False)
     size: int = 0
-    undo: Operation | None = None
+    undo: Apply | None = None
     future: asyncio.Future[Any] | None = field(default=None, repr=False)
     withdrawn: bool = False
     skipped: bool = False
@@ -153,9 +154,14 @@ class Writer:
     def _give_up(self, operation: Operation, future: asyncio.Future[Any]) -> None:
         """Nobody waits for this operation any more: leave it out, or undo it once it is written."""
         operation.withdrawn = True
-        if operation.undo and future.done() and not future.cancelled() and not future.exception():
-            self._pending.append(operation.undo)
+        if future.done() and not future.cancelled() and not future.exception():
+            self._take_back(operation)
             self._wake.set()
+
+    def _take_back(self, operation: Operation) -> None:
+        """Nobody is told any more that these rows are written."""
+        if operation.undo is not None:
+            self._pending.append(Operation(operation.undo, operation.rows))
 
     def stalled(self, longer_than: float) -> str | None:
         """Return what the commit under way waits for, if it takes longer than so many seconds."""
@@ -250,7 +256,7 @@ class Writer:
         self._commit_began = None
         self.last_error = f"the writer failed with {error!r}"
         for operation in batch:
-            self._pending.extend([operation.undo] if operation.undo else [])
+            self._take_back(operation)
             if operation.future is not None and not operation.future.done():
                 operation.future.set_exception(
                     StoreUnavailableError(f"{self._path}: {self.last_error}.")
@@ -300,8 +306,8 @@ class Writer:
             return
         if future.done():
             # Its caller has given up, perhaps at this moment and without having said so yet.
-            if operation.undo and not operation.skipped and not failed:
-                self._pending.append(operation.undo)
+            if not operation.skipped and not failed:
+                self._take_back(operation)
         elif failed:
             future.set_exception(outcome)
         else:

@@ -190,7 +190,7 @@ class Bench(RuleBasedStateMachine):
                 if place:
                     changes["after"] = jobs[-1].id
                 elif begun:
-                    changes |= {"state": JobState.RUNNING, "attempt": 1}
+                    changes["attempt"] = 1
             jobs.append(new_job(self.jobs, **changes))
         return jobs
 
@@ -199,7 +199,7 @@ class Bench(RuleBasedStateMachine):
         self.accepted |= {job.id for job in jobs}
         self.leader_of |= {job.id: job.after for job in jobs if job.after is not None}
         for job in jobs:
-            self.in_hand[job.id] = ClaimedJob(job.id, job.task, 1, job.args, leads=job.leads)
+            self.in_hand[job.id] = ClaimedJob(job.id, job.task, 1, job.args, leads=bool(job.leads))
 
     def _crash(self, seat: Seat, marks: dict[str, int], readable: bool, same_boot: bool) -> None:
         """Die: the file stays, with its marks, and its lock is free."""

@@ -124,7 +124,7 @@ class Model:
             times = [time for time in (job.start_by, job.finish_by) if time is not None]
             self.rows[job.id] = Row(
                 job.id, job.task, job.state, job.owner, job.attempt, job.priority, job.due_at,
-                job.on_crash, job.finish_by, min(times, default=None), job.after, job.leads,
+                job.on_crash, job.finish_by, min(times, default=None), job.after, bool(job.leads),
                 job.created_at if job.state is R else None,
             )  # fmt: skip  # one after another, as above
         self._hold_unknown({job.id for job in jobs})
@@ -307,7 +307,7 @@ class Model:
 
     def acquit(self, id: str, owner: str) -> None:
         row = self.rows[id]
-        if row.state is R and row.owner == owner:
+        if row.state is R and row.owner == owner and row.is_suspect:
             row.crashes = 0
 
     def prune(self, now: float) -> int:

@@ -108,7 +108,7 @@ async def test_the_jobs_of_one_call_are_stored_all_or_none(store: Store) -> None
 
 BAD_ROWS = {
     "an id that is there": new_job(7),
-    "an impossible state": new_job(8, state=JobState.RUNNING, owner=None),
+    "an impossible state": new_job(8, attempt=1, owner=None),
     "an unknown word": new_job(8, on_crash="explode"),
     "a value of another type": new_job(8, due_at="soon"),
 }

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from embedded_tasks.config import Retention
-from embedded_tasks.job import ClaimedJob, JobState, NewJob, Outcome, Settlement
+from embedded_tasks.job import ClaimedJob, NewJob, Outcome, Settlement
 from embedded_tasks.settling import Times, settlement
 
 __all__ = ["ME", "NOW", "OTHER", "claimed_job", "job_id", "new_job", "running_job", "settled"]
@@ -37,7 +37,7 @@ def new_job(number: int, **changes: Any) -> NewJob:
 
 def running_job(number: int, **changes: Any) -> NewJob:
     """Return a job that is stored as running here, in its first attempt."""
-    return new_job(number, **{"state": JobState.RUNNING, "owner": ME, "attempt": 1} | changes)
+    return new_job(number, **{"owner": ME, "attempt": 1} | changes)
 
 
 def claimed_job(number: int = 1, **changes: Any) -> ClaimedJob:

@@ -160,7 +160,7 @@ BERLIN = timezone(timedelta(hours=2))
 )
 async def test_a_job_is_due_when_it_was_said(at: Door, options: Any, wait: float) -> None:
     draft = at.draft(tasks.note, **options)
-    job = at.drafting.new_job(draft, Origin())
+    job = at.drafting.new_job(draft, Origin(), at.clock.now())
     assert job.due_at == at.clock.now() + wait
 
 

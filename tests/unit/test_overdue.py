@@ -41,7 +41,7 @@ def session(at: Timed) -> Session:
 async def store_unseen(at: Timed, function: Any, queue: str = "default") -> str:
     """Store a job of which the worker is not told, as if a wake-up was lost."""
     draft = at.runner._drafting.draft(function, (), {}, {"queue": queue})
-    job = at.runner._drafting.new_job(draft, Origin())
+    job = at.runner._drafting.new_job(draft, Origin(), at.clock.now())
     await session(at).store.insert([job])
     return job.id
 

@@ -21,10 +21,10 @@ import aiosqlite
 import pytest
 
 from embedded_tasks.errors import ConfigurationError
-from embedded_tasks.job import FINISHED, TRANSITIONS, JobState
+from embedded_tasks.job import FINISHED, TRANSITIONS, JobState, NewJob
 from embedded_tasks.store.connection import check_version
 from embedded_tasks.store.opening import prepare
-from embedded_tasks.store.queries import QUERIES, parse_queries, read_queries
+from embedded_tasks.store.queries import QUERIES, execute_for_all, parse_queries, read_queries
 from tests.support.jobs import ME, NOW, job_id
 
 TEXT = read_queries()
@@ -37,6 +37,11 @@ class Anything(dict[str, Any]):
 
     def __missing__(self, name: str) -> None:
         return None
+
+
+def anything(statement: str) -> Anything | list[None]:
+    """Parameters for a statement: by name, or a row of them."""
+    return [None] * statement.count("?") if "?" in statement else Anything()
 
 
 @pytest.fixture
@@ -144,11 +149,10 @@ def test_a_query_makes_exactly_its_transitions(name: str, database: sqlite3.Conn
     assert made == as_text(name)
 
 
-def settle_parameters(number: int, state: str) -> dict[str, Any]:
+def settle_parameters(number: int, state: str) -> tuple[Any, ...]:
     finished = NOW if state in FINISHED else None
     held_for = "x" if state == "held" else None
-    row = [job_id(number), 1, ME, state, "x", NOW, NOW, None, None, "x", held_for, 0, 0, 0]
-    return {"rows": json.dumps([[*row, finished, None, 0, None, None, None]])}
+    return (job_id(number), 1, ME, state, NOW, None, None, "x", held_for, 0, 0, 0, finished, None)
 
 
 def recover_parameters(number: int, state: str) -> dict[str, Any]:
@@ -180,16 +184,32 @@ def test_a_query_that_is_told_the_state_starts_from_running_only(
 
 
 def test_a_job_begins_queued_or_running(database: sqlite3.Connection) -> None:
-    made = set()
-    for number, state in enumerate(EVERY_STATE):
-        row = [job_id(number), "shop:send", state, ME, 1, "q", None, 0, NOW, NOW, "[]", None]
-        rows = json.dumps([[*row, "retry", None, None, None, None, None, None, 0, None]])
-        try:
-            database.execute(QUERIES["insert"], {"rows": rows})
-            made.add(("none", state))
-        except sqlite3.IntegrityError:
-            pass
+    for number, attempt in enumerate((0, 1), start=50):
+        job = NewJob(job_id(number), "shop:send", "[]", NOW, NOW, ME, attempt)
+        database.execute(QUERIES["insert"], job)
+    made = {("none", row[0]) for row in database.execute("SELECT state FROM jobs")}
     assert made == as_text("insert")
+
+
+# Many rows.
+
+
+def test_a_batch_of_whatever_size_is_written_whole(database: sqlite3.Connection) -> None:
+    before = database.execute("SELECT count(*) FROM jobs").fetchone()[0]
+    numbers = itertools.count(1_000)
+    for size in (1, 2, 3, 5, 64, 127, 128, 129, 300):
+        jobs = [
+            NewJob(job_id(next(numbers)), "shop:send", "[]", NOW, NOW, ME, 1) for _ in range(size)
+        ]
+        assert execute_for_all(database, QUERIES["insert"], jobs) == size
+        rows = [
+            (job.id, 1, ME, "succeeded", NOW, None, "null", None, None, 0, 0, 0, NOW, NOW)
+            for job in jobs
+        ]
+        assert execute_for_all(database, QUERIES["settle"], rows) == size
+        before += size
+    assert database.execute("SELECT count(*) FROM jobs").fetchone()[0] == before
+    assert execute_for_all(database, QUERIES["insert"], []) == 0
 
 
 # Plans.
@@ -197,11 +217,12 @@ def test_a_job_begins_queued_or_running(database: sqlite3.Connection) -> None:
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_every_query_prepares_on_a_fresh_schema(name: str, database: sqlite3.Connection) -> None:
-    database.execute(f"EXPLAIN {QUERIES[name]}", Anything())
+    database.execute(f"EXPLAIN {QUERIES[name]}", anything(QUERIES[name]))
 
 
 def plan(database: sqlite3.Connection, name: str) -> list[str]:
-    return [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {QUERIES[name]}", Anything())]
+    explained = f"EXPLAIN QUERY PLAN {QUERIES[name]}"
+    return [row[3] for row in database.execute(explained, anything(explained))]
 
 
 USED = {

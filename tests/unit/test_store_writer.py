@@ -59,7 +59,7 @@ def writer_on(thread: Thread) -> Writer:
 
 
 def operation(thread: Thread) -> Operation:
-    return Operation(thread.write, ["row"], undo=Operation(thread.undo, ["row"]))
+    return Operation(thread.write, ["row"], undo=thread.undo)
 
 
 async def test_what_is_cancelled_in_the_moment_of_its_commit_is_taken_back() -> None:

@@ -21,7 +21,6 @@ from embedded_tasks.job import (
     Cancelled,
     ClaimedJob,
     Failed,
-    JobState,
     NewJob,
     Outcome,
     RetryLater,
@@ -176,7 +175,7 @@ class Script:
     async def reserve(self) -> None:
         """A request with three jobs, of which the first runs at once."""
         mine: dict[str, Any] = {"owner": self.me, "leads": True}
-        first = self.job("first-f", state=JobState.RUNNING, attempt=1, **mine)
+        first = self.job("first-f", attempt=1, **mine)
         second = self.job("second-f", after=first.id, **mine)
         third = self.job("third", after=second.id, owner=self.me)
         await self.put(first, second, third)
@@ -191,8 +190,8 @@ class Script:
 
     async def give_back(self) -> None:
         """Jobs that never started; of one, somebody has asked that it be cancelled."""
-        plain = self.job("back-f", state=JobState.RUNNING, attempt=1, owner=self.me)
-        doomed = self.job("doomed", state=JobState.RUNNING, attempt=1, owner=self.me)
+        plain = self.job("back-f", attempt=1, owner=self.me)
+        doomed = self.job("doomed", attempt=1, owner=self.me)
         await self.put(plain, doomed)
         say("cancelling", "doomed")
         assert (await self.store.cancel(doomed.id, "no need", self.now))[0] == "requested"
@@ -259,14 +258,13 @@ class Script:
         job = self.job("withdrawn", priority=-9)
         await self.store.insert([job])
         jobs = self.store._jobs
-        await self.store.writer.submit(Operation(jobs.withdraw, [(job.id, None)]))
+        await self.store.writer.submit(Operation(jobs.withdraw, [job]))
         say("withdrawn", "withdrawn")
 
     async def recover(self) -> None:
         """A sibling has died: of its jobs some had started; one of them is to be cancelled."""
         dead, file = await self.sibling()
         running: dict[str, Any] = {
-            "state": JobState.RUNNING,
             "attempt": 1,
             "owner": dead,
             "leads": True,

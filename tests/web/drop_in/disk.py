@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 from embedded_tasks.store.queries import QUERIES
 
+_INSERT = QUERIES["insert"].partition("VALUES")[0]
+
 
 class Disk:
     """What happens to the commits that store new jobs.
@@ -50,7 +52,7 @@ class SlowConnection(sqlite3.Connection):
     inserted = 0
 
     def execute(self, statement: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        if statement == QUERIES["insert"]:
+        if statement.startswith(_INSERT):
             self.inserted += 1
         if statement == "ROLLBACK":
             self.inserted = 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from embedded_tasks.clock import Duration, seconds
-from embedded_tasks.collector import OUTCOMES, RUN_TIME, WAIT
+from embedded_tasks.collector import CRASHED, OUTCOMES, RUN_TIME, WAIT
 from embedded_tasks.errors import ConfigurationError, UnknownTaskError
 from embedded_tasks.reported import Bucket, Histogram, Metric, Series, TaskReport
 from embedded_tasks.session import Session
@@ -25,7 +25,7 @@ _DAY: Final = 86_400.0
 _MINUTES_FOR: Final = 6 * 3600.0
 _MOST_BUCKETS: Final = 1_500
 _SUCCEEDED: Final = 0
-_FAILED: Final = (1, 2)
+_FAILED: Final = (1, 2, CRASHED)
 _CLASSES: Final[Mapping[Metric, tuple[int, ...] | None]] = {
     Metric.THROUGHPUT: None,
     Metric.SUCCESSES: (_SUCCEEDED,),

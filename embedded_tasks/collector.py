@@ -23,13 +23,15 @@ from embedded_tasks.job import (
     Succeeded,
 )
 
-__all__ = ["OUTCOMES", "RUN_TIME", "SPANS", "WAIT", "Collector", "class_of"]
+__all__ = ["CRASHED", "OUTCOMES", "RUN_TIME", "SPANS", "WAIT", "Collector", "class_of"]
 
 SPANS: Final = (60, 3600)
 OUTCOMES: Final = 0
 RUN_TIME: Final = 1
 WAIT: Final = 2
 
+CRASHED: Final = 8
+"""The number of an outcome: the process died."""
 _NUMBERS: Final[Mapping[type[Outcome], int]] = {
     Succeeded: 0,
     RetryLater: 1,
@@ -39,7 +41,7 @@ _NUMBERS: Final[Mapping[type[Outcome], int]] = {
     Expired: 5,
     Interrupted: 6,
     Held: 7,
-    Crashed: 8,
+    Crashed: CRASHED,
 }
 _LAST_CLASS: Final = 70
 
@@ -62,13 +64,20 @@ class Collector:
 
     def add(self, task: str, outcome: Outcome, ended_at: float, ran: float, waited: float) -> None:
         """Count an attempt that has ended; times are in seconds."""
-        counts, minute = self._counts, int(ended_at) // 60 * 60
-        for key in (
+        minute = int(ended_at) // 60 * 60
+        self._count(
             (minute, task, OUTCOMES, _NUMBERS[type(outcome)]),
             (minute, task, RUN_TIME, class_of(ran)),
             (minute, task, WAIT, class_of(waited)),
-        ):
-            counts[key] = counts.get(key, 0) + 1
+        )
+
+    def add_crash(self, task: str, found_at: float) -> None:
+        """Count an attempt whose process died; how long it ran nobody knows."""
+        self._count((int(found_at) // 60 * 60, task, OUTCOMES, CRASHED))
+
+    def _count(self, *keys: tuple[int, str, int, int]) -> None:
+        for key in keys:
+            self._counts[key] = self._counts.get(key, 0) + 1
 
     def take(self) -> list[tuple[int, int, int, str, int, int]]:
         """Return what was counted as rows (span, kind, at, task, class, how many); forget it."""

@@ -111,6 +111,14 @@ class Notebook:
         started = attempt.started_at
         waited = 0.0 if job.due_at is None else started - job.due_at
         self._collector.add(job.task, outcome, now, now - started, waited)
+        self._write_soon()
+
+    def crashed(self, task: str) -> None:
+        """Count an attempt whose process was found dead."""
+        self._collector.add_crash(task, self._clock.now())
+        self._write_soon()
+
+    def _write_soon(self) -> None:
         if self._slow is None and not self._closed:
             self._slow = self._clock.call_later(_FIGURES_EVERY, self._start_flush)
 

@@ -13,6 +13,10 @@ import structlog
 from embedded_tasks.attempt import Attempt
 from embedded_tasks.events import EventName, JobEvent, Observer
 from embedded_tasks.job import JobRecord, JobState
+from embedded_tasks.logs import LogObserver
+from embedded_tasks.secrecy import Secrecy
+from embedded_tasks.settings import Settings
+from embedded_tasks.settler import SettlerHooks
 
 __all__ = ["Observing"]
 
@@ -30,16 +34,20 @@ class Observing:
     """Tells every observer of every event.
 
     Args:
-        observers: Functions of anybody's; one that fails is logged.
+        settings: The runner's, which name the observers and further secrets.
+        parameters_of: Returns the names of a task's positional parameters, None where not known.
         get: Returns what is stored of a job.
     """
 
     def __init__(
         self,
-        observers: Sequence[Observer],
+        settings: Settings,
+        parameters_of: Callable[[str], Sequence[str] | None],
         get: Callable[[str], Awaitable[JobRecord | None]],
     ) -> None:
-        self._observers = observers
+        log = LogObserver(successes=settings.log_successes)
+        self._observers: Sequence[Observer] = (log, *settings.observers)
+        self._secrecy = Secrecy(settings.secrets, parameters_of)
         self._get = get
 
     def observe(self, event: JobEvent) -> None:
@@ -50,6 +58,12 @@ class Observing:
             except Exception:  # noqa: BLE001  # an observer is anybody's code
                 _log.exception("observer.failed", event_name=event.name.value)
 
+    def hooks(
+        self, settled: Callable[[list[str]], None], queued: Callable[[float], None]
+    ) -> SettlerHooks:
+        """Return the hooks of a settler whose outcomes are told here."""
+        return SettlerHooks(settled, queued, self.observe, self._secrecy.masked)
+
     async def ended_elsewhere(self, ids: list[str]) -> None:
         """Tell of jobs that ended, or were held, with no attempt of ours."""
         for job_id in ids[:_MOST_TOLD]:
@@ -57,7 +71,8 @@ class Observing:
             name = _TOLD.get(job.state) if job is not None else None
             if job is not None and name is not None:
                 details = {"reason": job.reason}
-                self.observe(JobEvent(name, job.id, job.task, job.attempt, job.request_id, details))
+                event = JobEvent(name, job.id, job.task, job.attempt, job.request_id, details)
+                self.observe(self._secrecy.masked(event, job.args or ""))
 
     def stuck(self, attempt: Attempt) -> None:
         """Tell of an attempt that was given up while its function goes on."""

@@ -168,7 +168,7 @@ class TaskReport:
         parameters: Its parameters as JSON schema: an object whose properties have "type" and so on
             as pydantic tells them, and "default"; None where the code is not there.
         succeeded: Attempts that succeeded.
-        failed: Attempts that failed, those that are retried included.
+        failed: Attempts that failed or whose process died, those that are retried included.
         run_p50: Median of the time that an attempt ran.
         run_p95: Its 95th percentile.
         wait_p50: Median of the time from due to start.
@@ -203,7 +203,7 @@ class Metric(StrEnum):
     SUCCESSES = "successes"
     """Attempts that succeeded."""
     FAILURES = "failures"
-    """Attempts that failed, those that are retried included."""
+    """Attempts that failed or whose process died, those that are retried included."""
     QUEUE_WAIT = "queue_wait"
     """Time from due to start."""
     RUN_TIME = "run_time"

@@ -28,7 +28,6 @@ from embedded_tasks.file_trouble import FileTrouble
 from embedded_tasks.inheriting import Heir
 from embedded_tasks.job import FINISHED, Outcome
 from embedded_tasks.known_tasks import KnownTasks
-from embedded_tasks.logs import LogObserver
 from embedded_tasks.observing import Observing
 from embedded_tasks.operating import Operating
 from embedded_tasks.parts import Parts
@@ -37,7 +36,7 @@ from embedded_tasks.processes import Kind, Peers
 from embedded_tasks.pruner import Pruner
 from embedded_tasks.recovery import Recoverer, RecoveryReport
 from embedded_tasks.running import Running, RunningHooks
-from embedded_tasks.settler import Ended, Settler, SettlerHooks
+from embedded_tasks.settler import Ended, Settler
 from embedded_tasks.signals import ShutdownSignals
 from embedded_tasks.store import Store, StoreSettings
 from embedded_tasks.supervision import Supervisor
@@ -108,7 +107,8 @@ class Session:
             parts.clock, _OVERFLOW_EVERY, lambda: self.peers.broadcast(Kind.WORK)
         )
         self.observing: Observing = Observing(
-            (LogObserver(successes=parts.settings.log_successes), *parts.settings.observers),
+            parts.settings,
+            parts.catalogue.parameters_of,
             lambda job_id: self.store.read.get(job_id, parts.clock.now()),
         )
 
@@ -176,7 +176,7 @@ class Session:
         parts, store, owner = self.parts, self.store, self.process_id
         clock, retention = parts.clock, parts.settings.retention
         self.waiting = Waiting(store, self.peers, clock)
-        self.operating = Operating(store, clock, retention.keep("failed"))
+        self.operating = Operating(store, clock, retention.keep("failed"), self.observing.observe)
         self._stack.push_async_callback(self.operating.close)
         self.tasks = KnownTasks(store, owner, parts.catalogue.find, self._ended_elsewhere)
         self.settler = Settler(
@@ -185,7 +185,7 @@ class Session:
             self.presence.process_file,
             clock,
             retention=retention,
-            hooks=SettlerHooks(self._settled, self._stored, self.observing.observe),
+            hooks=self.observing.hooks(self._settled, self._stored),
         )
         self._build_worker()
         self.chains = Chains(
@@ -197,7 +197,7 @@ class Session:
         self.front_door.room = room_for(parts.settings.max_queued, store, clock, self.peers)
         self.front_door.is_paused = self.chains.is_paused = self.operating.pauses.is_paused
         self.recoverer = Recoverer(
-            store, self.folder, owner, clock, retention=retention, observe=self.observing.observe
+            store, self.folder, owner, clock, retention=retention, observe=self.operating.crashed
         )
         self.heir = Heir(
             self.recoverer,

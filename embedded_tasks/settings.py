@@ -16,6 +16,7 @@ from embedded_tasks.clock import Duration, seconds
 from embedded_tasks.config import Retention, check_label
 from embedded_tasks.errors import ConfigurationError
 from embedded_tasks.events import Observer
+from embedded_tasks.masking import Masking
 
 __all__ = ["ALL_QUEUES", "RunnerOptions", "Settings", "always_decodes", "in_test_mode"]
 
@@ -50,6 +51,7 @@ class RunnerOptions(TypedDict, total=False):
     environment: str | None
     log_successes: bool
     observers: Sequence[Observer]
+    secrets: Iterable[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class Settings:
             of another one starts paused (default None: it is not compared).
         log_successes: Log every success too (default False).
         observers: Functions that are told of every event.
+        secrets: Further names of secrets, such as "iban": what goes by them is masked in the log,
+            in what observers are told, and by the status routes.
     """
 
     path: str
@@ -104,6 +108,7 @@ class Settings:
     environment: str | None = None
     log_successes: bool = False
     observers: tuple[Observer, ...] = ()
+    secrets: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, path: str | os.PathLike[str], options: RunnerOptions) -> Settings:
@@ -144,6 +149,7 @@ class Settings:
             environment=_environment(options.get("environment")),
             log_successes=bool(options.get("log_successes", False)),
             observers=_observers(options.get("observers", ())),
+            secrets=Masking(options.get("secrets", ())).names,
         )
 
 

@@ -62,11 +62,13 @@ class SettlerHooks:
         settled: Gets the ids of jobs that have finished or are held.
         queued: Gets the earliest due time of jobs that wait again.
         observe: Gets an event for each outcome.
+        masked: Returns an event without the secrets among its job's arguments, which are stored so.
     """
 
     settled: Callable[[list[str]], None]
     queued: Callable[[float], None]
     observe: Observer
+    masked: Callable[[JobEvent, str], JobEvent]
 
 
 class Settler:
@@ -230,4 +232,5 @@ class Settler:
             details["error_type"] = row.error.type
             details["traceback"] = row.error.traceback
         name = EVENT_OF[type(ended.outcome)]
-        self._hooks.observe(JobEvent(name, job.id, job.task, job.attempt, job.request_id, details))
+        event = JobEvent(name, job.id, job.task, job.attempt, job.request_id, details)
+        self._hooks.observe(self._hooks.masked(event, job.args))

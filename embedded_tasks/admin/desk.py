@@ -18,13 +18,13 @@ from starlette.responses import Response
 
 from embedded_tasks.admin.access import Access, Role
 from embedded_tasks.admin.feed import Pace
-from embedded_tasks.admin.masking import Masking
 from embedded_tasks.admin.models import JobLine
 from embedded_tasks.admin.problems import documented
 from embedded_tasks.admin.route import StatusRoute
 from embedded_tasks.admin.shown import Shown
 from embedded_tasks.errors import ConfigurationError, JobNotFoundError, NotStartedError
 from embedded_tasks.job import JobRecord
+from embedded_tasks.masking import Masking
 from embedded_tasks.routes import module_of
 from embedded_tasks.runner import Runner
 
@@ -95,7 +95,7 @@ class Desk:
         name: Begins the operation ids and names of all routes.
         who: Says who asks, for the audit trail.
         allowed_origins: Origins of other front ends whose pages may change things.
-        masking: Which names hold secrets.
+        secrets: Further names of secrets, beside the runner's own.
         pace: How long streams wait and live.
     """
 
@@ -107,7 +107,7 @@ class Desk:
         name: str,
         who: Who = client_address,
         allowed_origins: Collection[str] = (),
-        masking: Masking | None = None,
+        secrets: Iterable[str] = (),
         pace: Pace = _PACE,
     ) -> None:
         if not isinstance(runner, Runner):
@@ -125,7 +125,8 @@ class Desk:
         self.name: str = name
         self.access: Access = access
         self.pace: Pace = pace
-        self.shown: Shown = Shown(masking or Masking(), runner.parameters_of)
+        masking = Masking((*runner.settings.secrets, *secrets))
+        self.shown: Shown = Shown(masking, runner.parameters_of)
         self.route_class: type[StatusRoute] = type(
             "StatusRoute",
             (StatusRoute,),

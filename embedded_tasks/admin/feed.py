@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from embedded_tasks.admin.masking import Masking
 from embedded_tasks.admin.moments import known_moment
 from embedded_tasks.admin.sse import KEEP_ALIVE, frame, retry
+from embedded_tasks.masking import Masking
 from embedded_tasks.reported import FeedEvent
 
 __all__ = ["Pace", "data_of", "until_stopped", "written"]

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from embedded_tasks.admin.masking import MASK, Masking
 from embedded_tasks.admin.models import JobTotal
 from embedded_tasks.admin.moments import Moment, known_moment, moment
 from embedded_tasks.job import ShownState
+from embedded_tasks.masking import MASK, Masking
 from embedded_tasks.reported import (
     AuditEntry,
     Count,
@@ -83,7 +83,7 @@ class JobTask(BaseModel):
         dict[str, Any] | None, Field(description="Its parameters, as JSON schema.")
     ]
     succeeded: Annotated[int, Field(description="Attempts that succeeded.")]
-    failed: Annotated[int, Field(description="Attempts that failed.")]
+    failed: Annotated[int, Field(description="Attempts that failed or crashed.")]
     success_rate: Annotated[float | None, Field(description="From 0 to 1.")]
     run_p50: _Seconds
     run_p95: _Seconds

@@ -26,7 +26,6 @@ from embedded_tasks.admin.access import Access, Guards, access_of
 from embedded_tasks.admin.dashboard import add_pages
 from embedded_tasks.admin.desk import Desk, Endpoint, Who, check_options, client_address
 from embedded_tasks.admin.feed import Pace
-from embedded_tasks.admin.masking import Masking
 from embedded_tasks.admin.origins import origins_of
 from embedded_tasks.runner import Runner
 
@@ -110,7 +109,7 @@ def _desk(runner: Runner, access: Access, options: RouterOptions) -> Desk:
         name=options.get("name", "tasks"),
         who=options.get("who", client_address),
         allowed_origins=origins_of(options.get("allowed_origins", ())),
-        masking=Masking(options.get("secrets", ())),
+        secrets=options.get("secrets", ()),
         pace=options.get("pace", Pace()),
     )
 

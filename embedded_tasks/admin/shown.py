@@ -10,8 +10,6 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from embedded_tasks.admin.display import Display, UnreadableError
-from embedded_tasks.admin.masking import Masking
 from embedded_tasks.admin.models import (
     JobArgument,
     JobAttempt,
@@ -25,7 +23,9 @@ from embedded_tasks.admin.models import (
     JobStep,
 )
 from embedded_tasks.admin.moments import known_moment, moment
+from embedded_tasks.display import Display, UnreadableError
 from embedded_tasks.job import AttemptRecord, JobRecord, JobState, Progress
+from embedded_tasks.masking import Masking
 from embedded_tasks.reported import LogPage, TimelineEntry
 
 __all__ = ["Shown", "lines_of", "progress_of"]

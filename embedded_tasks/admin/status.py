@@ -17,7 +17,6 @@ from embedded_tasks.admin.access import Access, Role
 from embedded_tasks.admin.desk import Desk, Endpoint, check_options
 from embedded_tasks.admin.feed import Pace
 from embedded_tasks.admin.fields import JobId, LastEventId
-from embedded_tasks.admin.masking import Masking
 from embedded_tasks.admin.models import JobProgress
 from embedded_tasks.admin.moments import Moment, known_moment, moment
 from embedded_tasks.admin.origins import origins_of
@@ -113,7 +112,7 @@ def status_router(
         name=name,
         who=_caller,
         allowed_origins=origins_of(options.get("allowed_origins", ())),
-        masking=Masking(options.get("secrets", ())),
+        secrets=options.get("secrets", ()),
         pace=options.get("pace", Pace()),
     )
     router = desk.router()

@@ -14,11 +14,11 @@ from fastapi import Response
 from embedded_tasks.admin.desk import Desk, Endpoint
 from embedded_tasks.admin.feed import data_of, until_stopped, written
 from embedded_tasks.admin.fields import JobId, LastEventId
-from embedded_tasks.admin.masking import Masking
 from embedded_tasks.admin.shown import lines_of
 from embedded_tasks.admin.sse import KEEP_ALIVE, EventStream, frame, retry
 from embedded_tasks.errors import JobNotFoundError
 from embedded_tasks.job import FINISHED, JobRecord
+from embedded_tasks.masking import Masking
 from embedded_tasks.reported import FeedEvent, FeedKind
 
 __all__ = ["JOB_STREAM", "STREAM", "JobStream", "endpoints"]

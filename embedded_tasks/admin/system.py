@@ -12,9 +12,9 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from embedded_tasks.admin.desk import Desk, Endpoint
-from embedded_tasks.admin.masking import Masking
 from embedded_tasks.admin.moments import Moment, known_moment, moment
 from embedded_tasks.admin.problems import problem
+from embedded_tasks.masking import Masking
 from embedded_tasks.reported import Durability, NonDurableSite, ProcessReport
 
 __all__ = ["JobDurability", "JobProcess", "JobSite", "RunnerHealth", "RunnerStatus", "endpoints"]

@@ -81,7 +81,7 @@ class Views:
         return await self._reader.run(partial(_queues, now))
 
     async def queues_of_jobs(self) -> list[str]:
-        """Return the queues that stored jobs name, whatever became of them; not all of very many."""
+        """Return the queues that stored jobs name, at most 500, whatever became of the jobs."""
         return [row[0] for row in await self._rows("queues_of_jobs", {"limit": _MOST_QUEUES})]
 
     async def groups(self, limit: int, task: str | None) -> list[ErrorGroup]:

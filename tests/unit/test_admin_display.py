@@ -24,9 +24,9 @@ import pytest
 from hypothesis import given, strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from embedded_tasks.admin.display import Display, UnreadableError
-from embedded_tasks.admin.masking import Masking
 from embedded_tasks.admin.models import JobArgument
+from embedded_tasks.display import Display, UnreadableError
+from embedded_tasks.masking import Masking
 from embedded_tasks.payload import encode, encode_arguments
 from embedded_tasks.references import References
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from embedded_tasks.admin.masking import MASK, Masking
+from embedded_tasks.masking import MASK, Masking
 
 is_secret, masked = Masking().is_secret, Masking().text
 

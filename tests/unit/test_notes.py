@@ -17,7 +17,7 @@ import pytest
 
 from embedded_tasks import JobContext
 from embedded_tasks.collector import Collector, class_of
-from embedded_tasks.events import EventName
+from embedded_tasks.events import EventName, JobEvent
 from embedded_tasks.job import Failed, JobRecord, Succeeded
 from embedded_tasks.job_logs import JobLogHandler, capture
 from embedded_tasks.reported import Histogram, Metric
@@ -214,6 +214,26 @@ async def test_figures_are_written_together_and_outlive_a_restart(tmp_path: Path
         assert report.success_rate == pytest.approx(2 / 3)
         waits = await timed.runner.reports.series("queue_wait")
         assert [b.p95 for b in waits.buckets if b.count] == [Histogram.upper(0)]
+
+
+async def test_a_crash_is_a_failure_in_all_figures_also_after_a_restart(tmp_path: Path) -> None:
+    file = str(tmp_path / "tasks.db")
+    async with running(file) as timed:
+        job = await timed.runner.enqueue(note)
+        await job.result()
+        session = timed.runner._running("test")
+        told: list[JobEvent] = []
+        session.operating._observe = told.append
+        crash = JobEvent(EventName.CRASHED, job.id, "tests.support.tasks:note", 1)
+        session.recoverer._observe(crash)
+        assert told == [crash]
+    async with running(file) as timed:
+        failures = await timed.runner.reports.series(Metric.FAILURES)
+        assert sum(bucket.count for bucket in failures.buckets) == 1
+        ended = await timed.runner.reports.series(Metric.THROUGHPUT)
+        assert sum(bucket.count for bucket in ended.buckets) == 2
+        (report,) = await timed.runner.reports.tasks()
+        assert (report.failed, report.success_rate) == (1, 0.5)
 
 
 def test_lengths_of_time_fall_into_classes_that_hold_them() -> None:

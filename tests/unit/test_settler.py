@@ -86,7 +86,9 @@ class Desk:
             self.marks,
             self.clock,
             retention=Retention(),
-            hooks=SettlerHooks(self.settled.append, self.queued.append, self.events),
+            hooks=SettlerHooks(
+                self.settled.append, self.queued.append, self.events, lambda event, _: event
+            ),
         )
         self.loop = asyncio.create_task(self.settler.run())
 

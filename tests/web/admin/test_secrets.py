@@ -14,9 +14,11 @@ import httpx
 import pytest
 from fastapi import Depends, Request
 from pydantic import BaseModel, SecretStr
+from structlog.testing import capture_logs
 
 from embedded_tasks import Job, JobContext, JobFailedError, NotDurableError, TaskRunner, admin, task
 from embedded_tasks.admin import Pace
+from embedded_tasks.events import JobEvent
 from tests.web.admin.status_app import (
     API,
     only_operators,
@@ -113,6 +115,10 @@ async def test_no_route_tells_a_secret(runner: TaskRunner) -> None:
         await runner._running("test").operating.notebook._flush()
         told = await everything(client, failed, gave, runner)
     assert len(told) >= 40
+    assert sum("<html" in text for text in told.values()) >= 9
+    assert "event: " in told[f"{API}/jobs/{failed.id}/events {failed.task}"]
+    assert failed.id in told["csv"]
+    assert gave.id in told["ndjson"]
     for place, text in told.items():
         for secret in SECRETS:
             assert secret not in text, (place, text)
@@ -122,6 +128,55 @@ async def test_no_route_tells_a_secret(runner: TaskRunner) -> None:
     assert shown["progress"]["message"] == "trying ***"
     log = json.loads(told[f"{API}/jobs/{failed.id}/logs {failed.task}"])
     assert log["lines"][0]["text"].startswith("using ***")
+
+
+async def test_neither_the_process_log_nor_an_observer_is_told_a_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EMBEDDED_TASKS_TESTING", "1")
+    seen: list[JobEvent] = []
+    runner = TaskRunner(
+        "tasks.db", modules=["tests"], observers=[seen.append], secrets=["iban"], log_successes=True
+    )
+    with capture_logs() as lines:
+        async with operating(status_app(runner)) as client:
+            arguments: Any = (
+                "hunter2-pw",
+                {"Authorization": "Basic basic-creds"},
+                {"login": {"passphrase": "nested-pw"}},
+                "iban-9911",
+            )
+            for attempts in (1, 2):
+                often = runner.options(max_attempts=attempts, backoff=[0.01])
+                job = await often.enqueue(
+                    leak, *arguments, url="https://bank?api_key=key-in-url&page=2"
+                )
+                with pytest.raises(JobFailedError):
+                    await job.result(timeout=30)
+            # What the runner is told, the routes know too.
+            shown = (await client.get(f"/jobs/{job.id}")).text
+    assert {"job.failed", "job.retry_scheduled"} <= {line["event"] for line in lines}
+    failed = next(line for line in lines if line["event"] == "job.failed")
+    assert failed["reason"].startswith("RuntimeError: refused: ***")
+    assert "refused: ***" in failed["stack"]
+    for secret in SECRETS:
+        assert secret not in repr(lines)
+        assert secret not in repr(seen)
+        assert secret not in shown
+
+
+async def test_what_is_no_secret_by_its_name_is_logged_as_it_is(runner: TaskRunner) -> None:
+    with capture_logs() as lines:
+        async with operating(status_app(runner)):
+            job = await runner.enqueue(plain_error, "order 42")
+            with pytest.raises(JobFailedError):
+                await job.result(timeout=30)
+    failed = next(line for line in lines if line["event"] == "job.failed")
+    assert failed["reason"] == "ValueError: no order 42"
+
+
+async def plain_error(said: str) -> None:
+    raise ValueError(f"no {said}")
 
 
 class Login(BaseModel):

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
-from embedded_tasks.admin.masking import MASK, Masking
+from embedded_tasks.masking import MASK, Masking
 
 __all__ = ["Display", "UnreadableError"]
 

@@ -66,7 +66,7 @@ class Settings:
         retention: How long finished jobs are kept.
         shutdown_grace: How long running jobs may go on at shutdown (default 4).
         cancel_patience: How long an async function, or one in a child process, may clean up after
-            it was told to stop (default 2); the child is killed then.
+            it was told to stop (default 1.5); the child is killed then.
         child_memory_limit: Bytes of memory (resident) that a child process of `run_in="process"`
             may use until it is killed; None (default) for no limit. Linux only.
         child_max_jobs: How many jobs a child process runs until a new one takes its place; None
@@ -95,7 +95,7 @@ class Settings:
     modules: tuple[str, ...] = ()
     retention: Retention = Retention()
     shutdown_grace: float = 4.0
-    cancel_patience: float = 2.0
+    cancel_patience: float = 1.5
     child_memory_limit: int | None = None
     child_max_jobs: int | None = None
     max_stuck: int = 500
@@ -134,7 +134,7 @@ class Settings:
             modules=_modules(options.get("modules", ())),
             retention=_retention(options.get("retention", Retention())),
             shutdown_grace=seconds(options.get("shutdown_grace", 4.0), "shutdown_grace"),
-            cancel_patience=seconds(options.get("cancel_patience", 2.0), "cancel_patience"),
+            cancel_patience=seconds(options.get("cancel_patience", 1.5), "cancel_patience"),
             child_memory_limit=_memory_limit(options.get("child_memory_limit")),
             child_max_jobs=_count("child_max_jobs", options.get("child_max_jobs")),
             max_stuck=_count("max_stuck", options.get("max_stuck", 500), 0) or 0,

@@ -75,6 +75,33 @@ def test_a_server_ends_within_the_grace_and_nothing_is_lost(place: Place) -> Non
     assert place.lines("process.recovered") == []
 
 
+def test_a_server_ends_in_time_although_functions_swallow_that_they_are_cancelled(
+    place: Place,
+) -> None:
+    """With the patience as it is by default: they have it, and what cannot be stopped is left."""
+    server = place.server(shutdown_grace=GRACE)
+    server.ready()
+    asker = place.worker(run=False)
+    hung = ["swallow", "swallow_once", "wait"]
+    for task in hung:
+        asker.ask("enqueue", task=f"tests.crash.hang_tasks:{task}", keys=[task], args=[])
+    for task in ("spin", "swallow"):
+        name, in_child = f"tests.crash.hang_tasks:{task}", {"run_in": "process"}
+        asker.ask("enqueue", task=name, keys=[f"child.{task}"], args=[], options=in_child)
+    asker.leave()
+    place.wait_for("started", [*hung, "child.spin", "child.swallow"])
+    took = stop(server)
+    print(f"\nended {took:.2f} s after SIGTERM, grace {GRACE} s")
+    assert GRACE <= took < GRACE + MARGIN
+    # The children were killed; what ran in the process goes on nowhere before its lock is free.
+    assert place.states() == {"queued": 2, "running": 3}
+    place.worker(concurrency=0, sync_concurrency=0).leave()
+    assert place.states() == {"queued": 5}
+    assert outcomes(place) == {"interrupted": 5}
+    assert place.rows("SELECT sum(failures), sum(crashes) FROM jobs") == [(0, 0)]
+    assert place.is_sound()
+
+
 def test_an_idle_server_ends_at_once(place: Place) -> None:
     server = place.server()
     server.ready()

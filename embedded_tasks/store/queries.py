@@ -18,7 +18,7 @@ __all__ = ["QUERIES", "execute_for_all", "parse_queries", "read_queries"]
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _ROW = re.compile(r"\(\?(?:, \?)*\)")
-_MOST_ROWS = 128
+_SIZES = (64, 16)
 
 
 def parse_queries(text: str) -> dict[str, str]:
@@ -51,17 +51,16 @@ def execute_for_all(
     """Run a statement that reads one row of `VALUES (?, ...)` for many rows; return its row count.
 
     Each step of a statement lets go of the interpreter, and a busy event loop gives it back late:
-    so a batch is one step. JSON would be one too, and takes SQLite twice as long to read. The rows
-    are filled up to a power of two with rows of NULLs, which the statement passes over, so that few
-    texts have to be compiled.
+    so there are few. JSON would be a single one, and takes SQLite twice as long to read.
     """
-    changed = 0
-    for start in range(0, len(rows), _MOST_ROWS):
-        part = rows[start : start + _MOST_ROWS]
-        size = 1 << (len(part) - 1).bit_length()
-        empty = (None,) * (len(part[0]) * (size - len(part)))
-        parameters = (*chain.from_iterable(part), *empty)
+    changed = start = 0
+    while start < len(rows):
+        left = len(rows) - start
+        # Few sizes, so that few texts have to be compiled.
+        size = next(size for size in _SIZES if size <= left) if left > _SIZES[-1] else left
+        parameters = [*chain.from_iterable(rows[start : start + size])]
         changed += connection.execute(_for_rows(statement, size), parameters).rowcount
+        start += size
     return changed
 
 

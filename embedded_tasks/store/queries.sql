@@ -13,7 +13,7 @@ SELECT
     attempt, queue, tags, priority, options, on_crash, start_by, finish_by, request_id,
     traceparent, after, leads, iif(attempt = 0, 'queued', 'running'),
     iif(attempt = 0, NULL, created_at), coalesce(min(start_by, finish_by), start_by, finish_by)
-FROM new WHERE id IS NOT NULL;
+FROM new;
 
 -- name: withdraw
 -- Take back jobs whose client was told that storing them took too long, unless they started: each

@@ -183,7 +183,7 @@ def test_a_job_that_listens_ends_when_it_is_cancelled_and_its_child_lives(place:
 
 
 def test_a_shutdown_ends_what_is_left_after_the_grace_and_charges_nobody(place: Place) -> None:
-    worker = place.worker(shutdown_grace=0.2, cancel_patience=0.2)
+    worker = place.worker(shutdown_grace=0.2, cancel_patience=1.0)
     enqueue(worker, "spin", ["spin"], **PROCESS)
     child = pid_of(place, "spin")
     begun = time.monotonic()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from embedded_tasks.errors import StoreUnavailableError
@@ -22,6 +22,7 @@ from embedded_tasks.processes.records import (
     HEADER_SIZE,
     RECORD_SIZE,
     Mark,
+    decode_mark,
     encode_header,
     encode_mark,
 )
@@ -39,7 +40,8 @@ class ProcessFile:
     def __init__(self, path: Path, descriptor: Descriptor) -> None:
         self._path = path
         self._descriptor = descriptor
-        self._marks: dict[int, Mark] = {}
+        # The records as they are in the file.
+        self._records = bytearray(EMPTY_RECORD * FIRST_SLOTS)
         self._free = list(range(FIRST_SLOTS - 1, -1, -1))
         self._slots = FIRST_SLOTS
         # Never waited for in a forked child, where it might stay locked: `require` comes first.
@@ -93,22 +95,18 @@ class ProcessFile:
             while len(self._free) < len(starts):
                 self._grow()
             slots = self._free[len(self._free) - len(starts) :]
-            marks = [Mark(job_id, attempt) for job_id, attempt in starts]
-            new = dict(zip(slots, marks, strict=True))
-            self._write_span(new)
+            new = [encode_mark(job_id, attempt) for job_id, attempt in starts]
+            self._change(slots, new)
             del self._free[len(self._free) - len(starts) :]
-            self._marks.update(new)
         return slots
 
     def annotate(self, slot: int, flags: int) -> None:
         """Add flags (`INTERRUPTED`, `TIMED_OUT`) to a mark; a cleared slot is left alone."""
         self._descriptor.require()
         with self._lock:
-            mark = self._marks.get(slot)
+            mark = self._mark_at(slot)
             if mark is not None:
-                mark = mark._replace(flags=mark.flags | flags)
-                self._write(slot, encode_mark(mark))
-                self._marks[slot] = mark
+                self._change([slot], [encode_mark(mark.job_id, mark.attempt, mark.flags | flags)])
 
     def clear(self, *slots: int) -> None:
         """Remove marks, when their attempts have been settled; a second time changes nothing.
@@ -121,20 +119,17 @@ class ProcessFile:
         """
         self._descriptor.require()
         with self._lock:
-            gone = self._marks.keys() & set(slots)
-            if not gone:
-                return
-            self._write_span(dict.fromkeys(gone))
-            for slot in gone:
-                del self._marks[slot]
+            gone = [slot for slot in set(slots) if self._records[slot * RECORD_SIZE]]
             # The last ones are taken first: neighbours again, so that one write is a short one.
-            self._free.extend(sorted(gone, reverse=True))
+            gone.sort(reverse=True)
+            self._change(gone, [EMPTY_RECORD] * len(gone))
+            self._free.extend(gone)
 
     def marks(self) -> list[Mark]:
         """Return the attempts of this process that have started and are not cleared."""
         self._descriptor.require()
         with self._lock:
-            return list(self._marks.values())
+            return self._marks()
 
     def in_place(self) -> bool:
         """Whether the file is still at its path; if not, others take this process for gone."""
@@ -157,32 +152,46 @@ class ProcessFile:
             if not self._descriptor.is_open():
                 return
             number = self._descriptor.number
-            if remove and not self._marks and _same_file(self._path, number):
+            if remove and not self._marks() and _same_file(self._path, number):
                 with contextlib.suppress(OSError):
                     self._path.unlink()
             posix.unlock(number)
             self._descriptor.close()
 
-    def _write(self, slot: int, data: bytes) -> None:
-        """Write from a slot on; only under the lock, so that the number is still this file's."""
+    def _marks(self) -> list[Mark]:
+        marks = map(self._mark_at, range(self._slots))
+        return [mark for mark in marks if mark is not None]
+
+    def _mark_at(self, slot: int) -> Mark | None:
+        return decode_mark(self._records[slot * RECORD_SIZE : (slot + 1) * RECORD_SIZE])
+
+    def _change(self, slots: Sequence[int], new: Sequence[bytes]) -> None:
+        """Write slots anew, and what lies between them once more; all by one write, or nothing."""
+        if not slots:
+            return
+        begin, end = min(slots) * RECORD_SIZE, (max(slots) + 1) * RECORD_SIZE
+        before = self._records[begin:end]
+        for slot, record in zip(slots, new, strict=True):
+            self._records[slot * RECORD_SIZE : (slot + 1) * RECORD_SIZE] = record
+        try:
+            self._write(begin, self._records[begin:end])
+        except StoreUnavailableError:
+            self._records[begin:end] = before
+            raise
+
+    def _write(self, begin: int, data: bytes | bytearray) -> None:
+        """Write from a place on; only under the lock, so that the number is still this file's."""
         number = self._descriptor.number
         try:
-            _write_all(number, data, HEADER_SIZE + slot * RECORD_SIZE)
+            _write_all(number, data, HEADER_SIZE + begin)
         except OSError as error:
             raise _unavailable(self._path, error) from error
 
-    def _write_span(self, changed: Mapping[int, Mark | None]) -> None:
-        """Write slots anew, and what lies between them once more; None stands for a free one."""
-        records: list[bytes] = []
-        first = min(changed)
-        for slot in range(first, max(changed) + 1):
-            mark = changed[slot] if slot in changed else self._marks.get(slot)
-            records.append(EMPTY_RECORD if mark is None else encode_mark(mark))
-        self._write(first, b"".join(records))
-
     def _grow(self) -> None:
         """Double the slots."""
-        self._write(self._slots, EMPTY_RECORD * self._slots)
+        more = EMPTY_RECORD * self._slots
+        self._write(len(self._records), more)
+        self._records += more
         self._free = [*range(self._slots * 2 - 1, self._slots - 1, -1), *self._free]
         self._slots *= 2
 
@@ -194,7 +203,7 @@ def _make(temporary: Path, header: bytes) -> Descriptor | None:
     return descriptor if posix.try_lock(descriptor.number) else None
 
 
-def _write_all(number: int, data: bytes, offset: int) -> None:
+def _write_all(number: int, data: bytes | bytearray, offset: int) -> None:
     written = os.pwrite(number, data, offset)
     if written != len(data):  # the disk is full; a second try says so by its errno
         os.pwrite(number, data[written:], offset + written)

@@ -20,6 +20,7 @@ __all__ = [
     "Contents",
     "Mark",
     "decode_file",
+    "decode_mark",
     "encode_header",
     "encode_mark",
 ]
@@ -77,9 +78,8 @@ def encode_header(pid: int, boot_id: str) -> bytes:
     return body + _SUM.pack(zlib.crc32(body))
 
 
-def encode_mark(mark: Mark) -> bytes:
-    """Return the record of a started attempt."""
-    job_id, attempt, flags = mark
+def encode_mark(job_id: bytes, attempt: int, flags: int = 0) -> bytes:
+    """Return the record of a started attempt; see `Mark`."""
     body = _RECORD.pack(_USED, flags, 0, attempt, job_id, 0)
     return body + _SUM.pack(zlib.crc32(body))
 
@@ -100,7 +100,7 @@ def decode_file(data: bytes) -> Contents:
         record = data[start : start + RECORD_SIZE]
         if not any(record):
             continue
-        mark = _decode_mark(record)
+        mark = decode_mark(record)
         if mark is None:
             readable = False
         else:
@@ -117,14 +117,15 @@ def _decode_header(data: bytes) -> tuple[int, str] | None:
     return pid, boot.rstrip(b"\0").decode("utf-8", "replace")
 
 
-def _decode_mark(record: bytes) -> Mark | None:
+def decode_mark(record: bytes | bytearray) -> Mark | None:
+    """Return the mark of a record, or None where there is none."""
     if not _checked(record, RECORD_SIZE):
         return None
     used, flags, _, attempt, job_id, _ = _RECORD.unpack_from(record)
     return Mark(job_id, attempt, flags) if used == _USED else None
 
 
-def _checked(data: bytes, size: int) -> bool:
+def _checked(data: bytes | bytearray, size: int) -> bool:
     if len(data) != size:
         return False
     (expected,) = _SUM.unpack_from(data, size - _SUM.size)

@@ -38,7 +38,7 @@ def test_a_file_fills_one_page() -> None:
 
 def test_header_and_marks_come_back_as_they_were_written() -> None:
     first, second = Mark(JOB, 1), Mark(JOB[::-1], 2**32 - 1, INTERRUPTED | TIMED_OUT)
-    contents = decode_file(file_with(encode_mark(first), EMPTY_RECORD, encode_mark(second)))
+    contents = decode_file(file_with(encode_mark(*first), EMPTY_RECORD, encode_mark(*second)))
     assert contents == (True, (first, second), 4711, BOOT)
 
 
@@ -51,7 +51,7 @@ def test_flags_have_names() -> None:
 
 @pytest.mark.parametrize("position", range(RECORD_SIZE))
 def test_no_damaged_record_is_taken_for_a_mark(position: int) -> None:
-    good, other = encode_mark(Mark(JOB, 3)), encode_mark(Mark(JOB, 4))
+    good, other = encode_mark(JOB, 3), encode_mark(JOB, 4)
     bad = bytearray(good)
     bad[position] ^= 0x40
     contents = decode_file(file_with(bytes(bad), other))
@@ -61,7 +61,7 @@ def test_no_damaged_record_is_taken_for_a_mark(position: int) -> None:
 
 @pytest.mark.parametrize("length", range(1, RECORD_SIZE))
 def test_no_torn_record_is_taken_for_a_mark(length: int) -> None:
-    torn = encode_mark(Mark(JOB, 3))[:length].ljust(RECORD_SIZE, b"\0")
+    torn = encode_mark(JOB, 3)[:length].ljust(RECORD_SIZE, b"\0")
     contents = decode_file(file_with(torn))
     assert not contents.readable
     assert contents.marks == ()
@@ -69,18 +69,18 @@ def test_no_torn_record_is_taken_for_a_mark(length: int) -> None:
 
 @pytest.mark.parametrize("position", range(0, HEADER_SIZE, 5))
 def test_a_damaged_header_makes_the_file_unreadable(position: int) -> None:
-    data = bytearray(file_with(encode_mark(Mark(JOB, 1))))
+    data = bytearray(file_with(encode_mark(JOB, 1)))
     data[position] ^= 0x01
     assert decode_file(bytes(data)) == (False, (), None, None)
 
 
 @pytest.mark.parametrize("length", [0, 1, HEADER_SIZE - 1, HEADER_SIZE, 4095])
 def test_a_file_cut_short_is_unreadable(length: int) -> None:
-    assert not decode_file(file_with(encode_mark(Mark(JOB, 1)))[:length]).readable
+    assert not decode_file(file_with(encode_mark(JOB, 1))[:length]).readable
 
 
 def test_a_file_that_was_growing_is_readable() -> None:
-    data = file_with(encode_mark(Mark(JOB, 1))) + bytes(45)
+    data = file_with(encode_mark(JOB, 1)) + bytes(45)
     assert decode_file(data).readable
     assert decode_file(data).marks == (Mark(JOB, 1),)
 

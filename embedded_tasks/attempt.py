@@ -15,17 +15,15 @@ from enum import StrEnum
 from random import Random
 from typing import Any, Protocol
 
-import structlog
-
 from embedded_tasks.clock import Clock, Timer
 from embedded_tasks.config import Policy
 from embedded_tasks.context import (
-    JOB_CONTEXT,
-    RUNNING_JOB,
+    Flag,
     JobCancelled,
     JobContext,
     NotesPort,
     Original,
+    enter_job,
 )
 from embedded_tasks.engine import (
     ChildCall,
@@ -71,6 +69,8 @@ from embedded_tasks.task import Task
 __all__ = ["Attempt", "Codec", "Ports", "Stop"]
 
 _UNDECORATED = Policy()
+_NOTHING = Succeeded("null")
+_STOPPED = (asyncio.CancelledError, JobCancelled, ChildDied)
 _KILLED = " The function ignored it, and its process was killed."
 
 
@@ -128,6 +128,19 @@ class Attempt:
         returned_late: Called when a function that was given up has ended after all.
     """
 
+    # Not set one by one for each job.
+    error: BaseException | None = None
+    abandoned: bool = False
+    task: Task | None = None
+    block: LoopBlock | None = None
+    _outcome: Outcome | None = None
+    _policy = _UNDECORATED
+    _stop: Stop | None = None
+    _reason = ""
+    _call: LoopCall | ThreadCall | ChildCall | None = None
+    _stack: str | None = None
+    _timers: tuple[Timer, ...] = ()
+
     def __init__(
         self,
         job: ClaimedJob,
@@ -138,22 +151,11 @@ class Attempt:
     ) -> None:
         self.job = job
         self.started_at: float = ports.clock.now()
-        self.error: BaseException | None = None
-        self.abandoned: bool = False
-        self.task: Task | None = None
-        self.block: LoopBlock | None = None
         self._ports = ports
         self._original = original
         self._ended = ended
         self._returned_late = returned_late
-        self._outcome: Outcome | None = None
-        self._policy = _UNDECORATED
-        self._stop: Stop | None = None
-        self._reason = ""
-        self._call: LoopCall | ThreadCall | ChildCall | None = None
-        self._stack: str | None = None
-        self._timers: list[Timer] = []
-        self._context = JobContext.of(job, ports.notes)
+        self._told = Flag()
 
     @property
     def interruptible(self) -> bool:
@@ -202,8 +204,9 @@ class Attempt:
         else:
             args, kwargs = self._original.args, self._original.kwargs
             context = self._original.context
-        args, kwargs = task.call_with(args, kwargs, self._context)
-        context.run(self._bind_log_context)
+        if task.wants_context:
+            args, kwargs = task.call_with(args, kwargs, self._job_context())
+        context.run(enter_job, job, ports.notes, self._told)
         self._arm_end()
         self._arm_timeout()
         if task.is_coroutine_function:
@@ -212,7 +215,7 @@ class Attempt:
             )
         else:
             self._call = ports.threads.start(
-                lambda: task.function(*args, **kwargs), context, self._returned, self._context.stop
+                lambda: task.function(*args, **kwargs), context, self._returned, self._told.set
             )
 
     def _start_in_child(self) -> None:
@@ -221,7 +224,7 @@ class Attempt:
         order = Order(job.task, job.version, job.args, job.options, self._log_values())
         self._arm_end()
         self._call = self._ports.children.start(
-            order, self._context, self._arm_timeout, self._returned
+            order, self._job_context(), self._arm_timeout, self._returned
         )
 
     def _too_late(self) -> str:
@@ -233,11 +236,8 @@ class Attempt:
             return "It was not started within its time (start_within)."
         return ""
 
-    def _bind_log_context(self) -> None:
-        job = self.job
-        RUNNING_JOB.set(job)
-        JOB_CONTEXT.set(self._context)
-        structlog.contextvars.bind_contextvars(**self._log_values())
+    def _job_context(self) -> JobContext:
+        return JobContext.of(self.job, self._ports.notes, self._told)
 
     def _log_values(self) -> dict[str, Any]:
         job = self.job
@@ -256,7 +256,7 @@ class Attempt:
             self._later(left, lambda: self.stop(Stop.EXPIRED))
 
     def _later(self, delay: float, callback: Callable[[], None]) -> None:
-        self._timers.append(self._ports.clock.call_later(delay, callback))
+        self._timers = (*self._timers, self._ports.clock.call_later(delay, callback))
 
     def stop(self, stop: Stop, reason: str = "") -> None:
         """Tell the function to stop; the first reason counts."""
@@ -268,7 +268,7 @@ class Attempt:
                 self._abandon()
             return
         self._stop, self._reason = stop, reason
-        self._context.stop()
+        self._told.set()
         if self._call is None:
             self._end(self._stopped(""))
             return
@@ -298,8 +298,7 @@ class Attempt:
             self._returned_late(self)
             return
         self.error = error
-        stopped_by_us = isinstance(error, asyncio.CancelledError | JobCancelled | ChildDied)
-        if self._stop is not None and stopped_by_us:
+        if self._stop is not None and isinstance(error, _STOPPED):
             self._end(self._stopped(_KILLED if self._stack is not None else ""))
         elif error is None:
             self._end(self._succeeded(value))
@@ -307,6 +306,8 @@ class Attempt:
             self._end(self._failed(error))
 
     def _succeeded(self, value: Any) -> Outcome:
+        if value is None:
+            return _NOTHING
         if isinstance(value, Encoded):
             return Succeeded(value.text, value.reason)
         try:
@@ -390,6 +391,6 @@ class Attempt:
     def _end(self, outcome: Outcome) -> None:
         for timer in self._timers:
             timer.cancel()
-        self._timers.clear()
+        self._timers = ()
         self._outcome = outcome
         self._ended(self, outcome)

@@ -13,9 +13,20 @@ from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+import structlog
+
 from embedded_tasks.job import ClaimedJob
 
-__all__ = ["JOB_CONTEXT", "RUNNING_JOB", "JobCancelled", "JobContext", "NotesPort", "Original"]
+__all__ = [
+    "RUNNING_JOB",
+    "Flag",
+    "JobCancelled",
+    "JobContext",
+    "NotesPort",
+    "Original",
+    "enter_job",
+    "present_context",
+]
 
 RUNNING_JOB: Final[ContextVar[ClaimedJob | None]] = ContextVar("embedded_tasks_job", default=None)
 """The job whose code this is, in the function itself and in all that it starts."""
@@ -41,21 +52,21 @@ class JobCancelled(Exception):
     """Raised by `JobContext.check()` in a task whose job was cancelled or whose time is over."""
 
 
-class _Flag:
+class Flag:
     """A `threading.Event` that makes its lock only for who waits: most jobs are never told."""
 
-    __slots__ = ("_event", "is_set")
-
-    def __init__(self) -> None:
-        self.is_set = False
-        self._event: threading.Event | None = None
+    # Not set one by one for each job.
+    is_set = False
+    _event: threading.Event | None = None
 
     def set(self) -> None:
+        """Set it, once and for all."""
         self.is_set = True
         if self._event is not None:
             self._event.set()
 
     def wait(self) -> None:
+        """Return when it is set."""
         self._event = self._event or threading.Event()
         # In this order: either sees what the other has done.
         if not self.is_set:
@@ -93,12 +104,12 @@ class JobContext:
     crashes: int = 0
     queue: str = "default"
     request_id: str | None = None
-    _stopped: _Flag = field(default_factory=_Flag, repr=False)
+    _stopped: Flag = field(default_factory=Flag, repr=False)
     _notes: NotesPort | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, job: ClaimedJob, notes: NotesPort | None) -> JobContext:
-        """Return the context of an attempt; called by the worker."""
+    def of(cls, job: ClaimedJob, notes: NotesPort | None, stopped: Flag) -> JobContext:
+        """Return the context of an attempt; called by the worker, for whoever wants one."""
         return cls(
             job_id=job.id,
             task=job.task,
@@ -107,6 +118,7 @@ class JobContext:
             crashes=job.crashes,
             queue=job.queue,
             request_id=job.request_id,
+            _stopped=stopped,
             _notes=notes,
         )
 
@@ -155,10 +167,37 @@ class JobContext:
         self._stopped.set()
 
 
-JOB_CONTEXT: Final[ContextVar[JobContext | None]] = ContextVar(
+_INSIDE: Final[ContextVar[tuple[ClaimedJob, NotesPort | None, Flag] | None]] = ContextVar(
     "embedded_tasks_context", default=None
 )
-"""The context of the job whose code this is, in the function and in all that it starts."""
+
+
+def _log_variables() -> tuple[ContextVar[Any], ...]:
+    bound = Context().run(
+        structlog.contextvars.bind_contextvars, job_id="", task="", attempt=0, request_id=""
+    )
+    return tuple(token.var for token in bound.values())
+
+
+# Where structlog keeps what it adds to each line: set here, one by one, at a third of the price.
+_JOB_ID, _TASK, _ATTEMPT, _REQUEST_ID = _log_variables()
+
+
+def enter_job(job: ClaimedJob, notes: NotesPort | None, stopped: Flag) -> None:
+    """Let this context be a job's: what runs in it knows of it, and so do its log lines."""
+    RUNNING_JOB.set(job)
+    _INSIDE.set((job, notes, stopped))
+    _JOB_ID.set(job.id)
+    _TASK.set(job.task)
+    _ATTEMPT.set(job.attempt)
+    if job.request_id is not None:
+        _REQUEST_ID.set(job.request_id)
+
+
+def present_context() -> JobContext | None:
+    """Return the context of the job whose code this is, or that has started this code."""
+    inside = _INSIDE.get()
+    return None if inside is None else JobContext.of(*inside)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
-from embedded_tasks.context import JOB_CONTEXT
+from embedded_tasks.context import present_context
 
 __all__ = ["JobLogHandler", "capture"]
 
@@ -36,7 +36,7 @@ def capture(_logger: Any, method: str, event: MutableMapping[str, Any]) -> Mappi
         )
         ```
     """
-    context = JOB_CONTEXT.get()
+    context = present_context()
     if context is not None:
         fields = {name: value for name, value in event.items() if name not in _OURS}
         context.log(str(event.get("event", "")), level=method, **_safe(fields))
@@ -57,7 +57,7 @@ class JobLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record, if a task has logged it."""
-        context = JOB_CONTEXT.get()
+        context = present_context()
         if context is None:
             return
         try:

@@ -58,6 +58,11 @@ class Signature:
         self._plain = self._plain_arity(parameters)
 
     @property
+    def wants_context(self) -> bool:
+        """Whether there is a parameter for the job's context."""
+        return self._context is not None
+
+    @property
     def positional(self) -> tuple[str, ...] | None:
         """The names of positional parameters, a last one like "*rest"; None if it does not tell."""
         if self._parameters is None:

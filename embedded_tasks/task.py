@@ -186,6 +186,11 @@ class Task:
             raise PayloadError(f"{what} stored arguments do not fit {self.name} now: {problem}")
         return args, kwargs
 
+    @cached_property
+    def wants_context(self) -> bool:
+        """Whether the function has a parameter for its job's context."""
+        return self.signature.wants_context
+
     def call_with(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], context: JobContext
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -26,12 +26,16 @@ class LoopCall:
 
     Args:
         task: The asyncio task.
+        done: Called on the loop with the value, or with None and the error.
     """
+
+    __slots__ = ("_done", "_task")
 
     interruptible = True
 
-    def __init__(self, task: asyncio.Task[Any]) -> None:
+    def __init__(self, task: asyncio.Task[Any], done: Done | None = None) -> None:
         self._task = task
+        self._done = done
 
     def is_task(self, task: asyncio.Task[Any]) -> bool:
         """Whether it runs in this very task."""
@@ -44,6 +48,20 @@ class LoopCall:
     def kill(self) -> bool:
         """Return that there is no way to end the call if it refuses."""
         return False
+
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        """Tell of the end."""
+        done, self._done = self._done, None
+        if done is None:
+            return
+        if task.cancelled():
+            done(None, asyncio.CancelledError())
+            return
+        error = task.exception()
+        if error is None:
+            done(task.result(), None)
+        else:
+            done(None, error.cause if isinstance(error, _Exited) else error)
 
     def stack(self) -> str:
         """Return where the call is now, as text, down to what it waits for."""
@@ -84,21 +102,9 @@ def start_on_loop(
     task = (loop or asyncio.get_running_loop()).create_task(
         _call(function, args, kwargs), context=context
     )
-
-    def ended(task: asyncio.Task[Any]) -> None:
-        if task.cancelled():
-            done(None, asyncio.CancelledError())
-            return
-        error = task.exception()
-        if isinstance(error, _Exited):
-            error = error.cause
-        if error is not None:
-            done(None, error)
-        else:
-            done(task.result(), None)
-
-    task.add_done_callback(ended)
-    return LoopCall(task)
+    call = LoopCall(task, done)
+    task.add_done_callback(call.ended)
+    return call
 
 
 async def _call(

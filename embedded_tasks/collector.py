@@ -57,33 +57,38 @@ class Collector:
     """Counts, and hands over what was counted since the last time."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[int, str, int, int], int] = {}
+        self._tallies: dict[tuple[int, str], tuple[list[int], list[int], list[int]]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._counts)
+        return bool(self._tallies)
 
     def add(self, task: str, outcome: Outcome, ended_at: float, ran: float, waited: float) -> None:
         """Count an attempt that has ended; times are in seconds."""
-        minute = int(ended_at) // 60 * 60
-        self._count(
-            (minute, task, OUTCOMES, _NUMBERS[type(outcome)]),
-            (minute, task, RUN_TIME, class_of(ran)),
-            (minute, task, WAIT, class_of(waited)),
-        )
+        outcomes, run_times, waits = self._tally(task, ended_at)
+        outcomes[_NUMBERS[type(outcome)]] += 1
+        run_times[class_of(ran)] += 1
+        waits[class_of(waited)] += 1
 
     def add_crash(self, task: str, found_at: float) -> None:
         """Count an attempt whose process died; how long it ran nobody knows."""
-        self._count((int(found_at) // 60 * 60, task, OUTCOMES, CRASHED))
+        self._tally(task, found_at)[0][CRASHED] += 1
 
-    def _count(self, *keys: tuple[int, str, int, int]) -> None:
-        for key in keys:
-            self._counts[key] = self._counts.get(key, 0) + 1
+    def _tally(self, task: str, at: float) -> tuple[list[int], list[int], list[int]]:
+        key = int(at) // 60 * 60, task
+        tally = self._tallies.get(key)
+        if tally is None:
+            classes = _LAST_CLASS + 1
+            tally = self._tallies[key] = ([0] * len(_NUMBERS), [0] * classes, [0] * classes)
+        return tally
 
     def take(self) -> list[tuple[int, int, int, str, int, int]]:
         """Return what was counted as rows (span, kind, at, task, class, how many); forget it."""
-        counts, self._counts = self._counts, {}
+        tallies, self._tallies = self._tallies, {}
         return [
             (span, kind, at // span * span, task, number, total)
-            for (at, task, kind, number), total in counts.items()
+            for (at, task), tally in tallies.items()
+            for kind, totals in zip((OUTCOMES, RUN_TIME, WAIT), tally, strict=True)
+            for number, total in enumerate(totals)
+            if total
             for span in SPANS
         ]

@@ -46,6 +46,7 @@ class Observing:
         get: Callable[[str], Awaitable[JobRecord | None]],
     ) -> None:
         log = LogObserver(successes=settings.log_successes)
+        self._hears_successes = settings.log_successes or bool(settings.observers)
         self._observers: Sequence[Observer] = (log, *settings.observers)
         self._secrecy = Secrecy(settings.secrets, parameters_of)
         self._get = get
@@ -62,7 +63,8 @@ class Observing:
         self, settled: Callable[[list[str]], None], queued: Callable[[float], None]
     ) -> SettlerHooks:
         """Return the hooks of a settler whose outcomes are told here."""
-        return SettlerHooks(settled, queued, self.observe, self._secrecy.masked)
+        masked, hears = self._secrecy.masked, self._hears_successes
+        return SettlerHooks(settled, queued, self.observe, masked, hear_of_success=hears)
 
     async def ended_elsewhere(self, ids: list[str]) -> None:
         """Tell of jobs that ended, or were held, with no attempt of ours."""

@@ -49,7 +49,7 @@ class RunningHooks:
     Args:
         ended: Gets each attempt with its outcome and its mark, to be settled.
         stuck: Gets each attempt whose function goes on although it was given up.
-        started: Called when an attempt is about to start.
+        started: Called when attempts are about to start.
     """
 
     ended: Callable[[Attempt, Outcome, int | None], None]
@@ -129,7 +129,7 @@ class Running:
         (mark,) = self._marks.mark_all([(id_bytes(job.id), job.attempt)])
         first = self._loop.create_future() if watched else None
         attempt = Attempt(job, self._ports, original, self._ended, self._returned_late)
-        self._start(_Entry(attempt, mark, is_async, freed, first))
+        self._start([_Entry(attempt, mark, is_async, freed, first)])
         return first
 
     def start_all(
@@ -147,21 +147,31 @@ class Running:
         if not jobs:
             return
         marks = self._marks.mark_all([(id_bytes(job.id), job.attempt) for job in jobs])
-        for job, mark in zip(jobs, marks, strict=True):
-            attempt = Attempt(job, self._ports, None, self._ended, self._returned_late)
-            self._start(_Entry(attempt, mark, is_async, freed, None))
+        ports, ended, late = self._ports, self._ended, self._returned_late
+        self._start(
+            [
+                _Entry(Attempt(job, ports, None, ended, late), mark, is_async, freed, None)
+                for job, mark in zip(jobs, marks, strict=True)
+            ]
+        )
 
-    def _start(self, entry: _Entry) -> None:
-        attempt = entry.attempt
-        job = attempt.job
-        self._running[job.id] = entry
+    def _start(self, entries: Sequence[_Entry]) -> None:
+        for entry in entries:
+            self._running[entry.attempt.job.id] = entry
+        # Not before: who watches while attempts run looks for them.
         self._hooks.started()
-        if self._cancelled:
-            number, reason = self._cancelled.pop(job.id, (0, ""))
-            if number == job.attempt:
-                attempt.stop(Stop.CANCELLED, reason)
-                return
-        attempt.start()
+        for entry in entries:
+            attempt = entry.attempt
+            if self._cancelled and self._was_cancelled(attempt):
+                continue
+            attempt.start()
+
+    def _was_cancelled(self, attempt: Attempt) -> bool:
+        number, reason = self._cancelled.pop(attempt.job.id, (0, ""))
+        if number != attempt.job.attempt:
+            return False
+        attempt.stop(Stop.CANCELLED, reason)
+        return True
 
     def cancel(self, job_id: str, number: int, reason: str) -> bool | None:
         """Tell a job of this process to stop, even if it has not started yet.

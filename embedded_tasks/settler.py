@@ -19,9 +19,9 @@ from embedded_tasks.clock import Clock, pause
 from embedded_tasks.config import Retention
 from embedded_tasks.errors import StoreError, StoreUnavailableError
 from embedded_tasks.events import JobEvent, Observer
-from embedded_tasks.job import AttemptError, Interrupted, JobState, Outcome, Settlement
+from embedded_tasks.job import AttemptError, Interrupted, JobState, Outcome, Settlement, Succeeded
 from embedded_tasks.processes import INTERRUPTED
-from embedded_tasks.settling import EVENT_OF, Times, noted, settlement
+from embedded_tasks.settling import EVENT_OF, Times, noted, settlement, succeeded
 from embedded_tasks.store import Store
 
 __all__ = ["Ended", "Marks", "Settler", "SettlerHooks"]
@@ -63,12 +63,14 @@ class SettlerHooks:
         queued: Gets the earliest due time of jobs that wait again.
         observe: Gets an event for each outcome.
         masked: Returns an event without the secrets among its job's arguments, which are stored so.
+        hear_of_success: Whether it is told of successes, too; most apps do not listen.
     """
 
     settled: Callable[[list[str]], None]
     queued: Callable[[float], None]
     observe: Observer
     masked: Callable[[JobEvent, str], JobEvent]
+    hear_of_success: bool = True
 
 
 class Settler:
@@ -98,6 +100,7 @@ class Settler:
         self._marks = marks
         self._clock = clock
         self._retention = retention
+        self._keep = retention.keep(JobState.SUCCEEDED)
         self._hooks = hooks
         self._waiting: list[Ended] = []
         self._wake = asyncio.Event()
@@ -108,9 +111,10 @@ class Settler:
 
     def add(self, ended: Ended) -> None:
         """Take an outcome; it is written with the next commit."""
+        if not self._waiting:
+            self._all_written.clear()
+            self._wake.set()
         self._waiting.append(ended)
-        self._all_written.clear()
-        self._wake.set()
 
     def close(self) -> None:
         """Let `run` return when the last outcome is written."""
@@ -141,8 +145,9 @@ class Settler:
             self._leave_word(batch)
         else:
             self._clear([ended.mark for ended in batch if ended.mark is not None])
+        told = self._hooks.hear_of_success
         for ended, row in zip(batch, rows, strict=True):
-            if row.id in settled:
+            if (told or row.state is not JobState.SUCCEEDED) and row.id in settled:
                 self._tell(ended, row)
         ended_ids = [
             row.id
@@ -157,8 +162,12 @@ class Settler:
 
     def _settlement(self, ended: Ended) -> Settlement:
         attempt = ended.attempt
+        job, outcome = attempt.job, ended.outcome
         times = Times(attempt.started_at, ended.ended_at)
-        row = settlement(attempt.job, self._owner, ended.outcome, times, self._retention)
+        if isinstance(outcome, Succeeded):
+            row = succeeded(job, self._owner, outcome, times, self._keep)
+        else:
+            row = settlement(job, self._owner, outcome, times, self._retention)
         return row if attempt.block is None else noted(row, attempt.block)
 
     def _leave_word(self, batch: list[Ended]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from embedded_tasks.config import Retention
 from embedded_tasks.events import EventName
@@ -31,7 +32,7 @@ from embedded_tasks.job import (
     Succeeded,
 )
 
-__all__ = ["EVENT_OF", "Times", "noted", "settlement"]
+__all__ = ["EVENT_OF", "Times", "noted", "settlement", "succeeded"]
 
 EVENT_OF: Mapping[type[Outcome], EventName] = {
     Succeeded: EventName.SUCCEEDED,
@@ -47,14 +48,14 @@ EVENT_OF: Mapping[type[Outcome], EventName] = {
 """The event that tells of each outcome."""
 
 
-@dataclass(slots=True)
-class Times:
+class Times(NamedTuple):
     """When an attempt started and ended, in seconds since 1970."""
-
-    # Here and below not frozen: that would double the price of making one, for each job.
 
     started_at: float
     ended_at: float
+
+
+_Others = RetryLater | Snoozed | Failed | Cancelled | Expired | Interrupted | Held | Crashed
 
 
 @dataclass(slots=True)
@@ -85,6 +86,8 @@ def settlement(
         times: When it started and ended.
         retention: How long a finished job is kept.
     """
+    if isinstance(outcome, Succeeded):
+        return succeeded(job, owner, outcome, times, retention.keep(JobState.SUCCEEDED))
     after = _next(outcome, times.ended_at)
     finished = after.state in FINISHED
     return Settlement(
@@ -110,6 +113,28 @@ def settlement(
     )
 
 
+def succeeded(
+    job: ClaimedJob, owner: str, outcome: Succeeded, times: Times, keep: float
+) -> Settlement:
+    """Return the same for what nearly all outcomes are, at a third of the price.
+
+    Args:
+        job: The job as it was claimed.
+        owner: The process that attempted it.
+        outcome: What the function returned.
+        times: When the attempt started and ended.
+        keep: Seconds that a job that has succeeded is kept.
+    """
+    # A suspect that came to an end is acquitted.
+    crashes = job.crashes if job.crashes < SUSPECT_AFTER else 0
+    started, ended = times
+    return Settlement(
+        job.id, job.attempt, owner, JobState.SUCCEEDED, "succeeded", started, ended, None,
+        outcome.result, outcome.reason, None, job.failures, crashes, job.snoozes, None, ended,
+        ended + keep, job.leads,
+    )  # fmt: skip  # one field after another
+
+
 def noted(row: Settlement, block: LoopBlock) -> Settlement:
     """Return the same with a note that the attempt blocked the event loop, and where."""
     error = row.error
@@ -128,10 +153,8 @@ def _placed(error: AttemptError | None, task: str) -> AttemptError | None:
     return error if error is None or error.place else replace(error, place=task)
 
 
-def _next(outcome: Outcome, now: float) -> _Next:
+def _next(outcome: _Others, now: float) -> _Next:
     match outcome:
-        case Succeeded(result, reason):
-            return _Next(JobState.SUCCEEDED, "succeeded", result=result, reason=reason)
         case RetryLater(delay, error):
             why = f"{error.type}: {error.message}"
             return _Next(

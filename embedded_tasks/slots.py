@@ -31,6 +31,9 @@ class Slots:
 
     def give_back(self, count: int = 1) -> None:
         """Give places back; whoever waits gets them first."""
+        if not self._waiting:
+            self.free += count
+            return
         for _ in range(count):
             while self._waiting:
                 future = self._waiting.popleft()

@@ -18,7 +18,8 @@ __all__ = ["QUERIES", "execute_for_all", "parse_queries", "read_queries"]
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _ROW = re.compile(r"\(\?(?:, \?)*\)")
-_SIZES = (64, 16)
+_MOST_ROWS = 256
+_STEP = 32
 
 
 def parse_queries(text: str) -> dict[str, str]:
@@ -55,16 +56,16 @@ def execute_for_all(
     """
     changed = start = 0
     while start < len(rows):
-        left = len(rows) - start
-        # Few sizes, so that few texts have to be compiled.
-        size = next(size for size in _SIZES if size <= left) if left > _SIZES[-1] else left
+        left = min(len(rows) - start, _MOST_ROWS)
+        # Whole steps first, so that few texts have to be compiled.
+        size = left if left < _STEP else left - left % _STEP
         parameters = [*chain.from_iterable(rows[start : start + size])]
         changed += connection.execute(_for_rows(statement, size), parameters).rowcount
         start += size
     return changed
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=128)
 def _for_rows(statement: str, count: int) -> str:
     return _ROW.sub(lambda row: ", ".join([row[0]] * count), statement)
 

@@ -26,190 +26,6 @@ WHERE id IN (SELECT value ->> 0 FROM json_each(:rows))
             WHERE row.value ->> 0 = jobs.id AND row.value ->> 1 = jobs.owner
         )));
 
--- name: due
--- The due jobs by priority, then due time: those of these tasks among the first ones, and how many
--- were looked at. Skips from one priority to the next, so that jobs due in future are never walked
--- over; nor are more jobs of other tasks than are asked for, see `due_in_lines`.
-WITH RECURSIVE level (priority) AS (
-    SELECT max(priority) FROM jobs
-    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
-    UNION ALL
-    SELECT (
-        SELECT max(lower.priority) FROM jobs AS lower
-        WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
-            AND lower.crashes < 2
-            AND lower.priority < level.priority
-    )
-    FROM level WHERE level.priority IS NOT NULL
-)
-SELECT
-    json_group_array(seq) FILTER (WHERE task IN (SELECT value FROM json_each(:tasks))), count(*)
-FROM (
-    SELECT due.seq, due.task FROM level CROSS JOIN jobs AS due INDEXED BY jobs_claimable
-    WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
-        AND due.crashes < 2
-        AND due.priority = level.priority AND due.due_at <= :now
-    LIMIT :limit
-);
-
--- name: due_in_lines
--- The due jobs of these tasks by priority, then due time, chosen line by line, so that jobs of
--- others are never walked over. A line is what waits in one queue, of one task, with one priority.
--- (Compared as a whole, of a line all jobs would be walked over.)
-WITH RECURSIVE line (seq) AS (
-    SELECT (
-        SELECT seq FROM jobs INDEXED BY jobs_in_line
-        WHERE state = 'queued' AND owner IS NULL AND after IS NULL
-        ORDER BY queue, task, priority LIMIT 1
-    )
-    UNION ALL
-    SELECT coalesce(
-        (
-            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
-            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
-                AND next.queue = last.queue AND next.task = last.task
-                AND next.priority > last.priority
-            ORDER BY next.priority LIMIT 1
-        ),
-        (
-            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
-            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
-                AND next.queue = last.queue AND next.task > last.task
-            ORDER BY next.task, next.priority LIMIT 1
-        ),
-        (
-            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
-            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
-                AND next.queue > last.queue
-            ORDER BY next.queue, next.task, next.priority LIMIT 1
-        )
-    )
-    FROM line JOIN jobs AS last ON last.seq = line.seq
-)
-SELECT json_group_array(seq) FROM (
-    SELECT due.seq
-    FROM line CROSS JOIN jobs AS first ON first.seq = line.seq CROSS JOIN jobs AS due
-    WHERE +first.task IN (SELECT value FROM json_each(:tasks))
-        AND +first.queue NOT IN (SELECT value FROM json_each(:paused))
-        AND due.seq IN (
-            SELECT waiting.seq FROM jobs AS waiting INDEXED BY jobs_in_line
-            WHERE waiting.state = 'queued' AND waiting.owner IS NULL AND waiting.after IS NULL
-                AND waiting.queue = first.queue AND waiting.task = first.task
-                AND waiting.priority = first.priority AND waiting.due_at <= :now
-                AND waiting.crashes < 2
-            ORDER BY waiting.due_at LIMIT :limit
-        )
-    ORDER BY due.priority DESC, due.due_at, due.seq LIMIT :limit
-);
-
--- name: claim
--- queued -> running: due jobs that were chosen.
-UPDATE jobs
-SET state = 'running', owner = :owner, attempt = attempt + 1, started_at = :now,
-    cancel_requested = 0
-WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'queued' AND owner IS NULL;
-
--- name: claimed
--- These jobs, as their attempts need them, in one row: each row more would be a step more, which
--- lets go of the interpreter.
-SELECT json_group_array(json_array(
-    id, task, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
-    request_id, traceparent, leads, on_crash, due_at, priority, seq
-)) FROM jobs
-WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'running' AND owner = :owner;
-
--- name: claimed_rows
--- The same row by row, for when one of them holds text that cannot be read.
-SELECT id, task, attempt, args, options, queue, failures, crashes, snoozes, start_by, finish_by,
-    request_id, traceparent, leads, on_crash, due_at, priority, seq FROM jobs
-WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'running' AND owner = :owner;
-
--- name: due_suspect
--- The suspect that has waited longest, in a queue that is not paused.
-SELECT seq FROM jobs INDEXED BY jobs_suspected
-WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
-    AND due_at <= :now AND task IN (SELECT value FROM json_each(:tasks))
-    AND queue NOT IN (SELECT value FROM json_each(:paused))
-    AND (crashes < :accused OR :last_chance_from <= :now)
-ORDER BY due_at LIMIT 1;
-
--- name: next_suspect
--- The time at which the next suspect of these tasks is due and may start, in a queue that is not
--- paused.
-SELECT min(max(due_at, iif(crashes < :accused, :from, :last_chance_from)))
-FROM jobs INDEXED BY jobs_suspected
-WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
-    AND task IN (SELECT value FROM json_each(:tasks))
-    AND queue NOT IN (SELECT value FROM json_each(:paused));
-
--- name: acquit
--- A suspect that has run long enough is none any more.
-UPDATE jobs SET crashes = 0
-WHERE id = :id AND state = 'running' AND owner = :owner AND crashes >= 2;
-
--- name: next_due
--- The time at which the next job of these tasks is due, looked for line by line.
-WITH RECURSIVE line (seq) AS (
-    SELECT (
-        SELECT seq FROM jobs INDEXED BY jobs_in_line
-        WHERE state = 'queued' AND owner IS NULL AND after IS NULL
-        ORDER BY queue, task, priority LIMIT 1
-    )
-    UNION ALL
-    SELECT coalesce(
-        (
-            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
-            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
-                AND next.queue = last.queue AND next.task = last.task
-                AND next.priority > last.priority
-            ORDER BY next.priority LIMIT 1
-        ),
-        (
-            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
-            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
-                AND next.queue = last.queue AND next.task > last.task
-            ORDER BY next.task, next.priority LIMIT 1
-        ),
-        (
-            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
-            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
-                AND next.queue > last.queue
-            ORDER BY next.queue, next.task, next.priority LIMIT 1
-        )
-    )
-    FROM line JOIN jobs AS last ON last.seq = line.seq
-)
-SELECT min((
-    SELECT waiting.due_at FROM jobs AS waiting INDEXED BY jobs_in_line
-    WHERE waiting.state = 'queued' AND waiting.owner IS NULL AND waiting.after IS NULL
-        AND waiting.queue = first.queue AND waiting.task = first.task
-        AND waiting.priority = first.priority AND waiting.crashes < 2
-    ORDER BY waiting.due_at LIMIT 1
-))
-FROM line CROSS JOIN jobs AS first ON first.seq = line.seq
-WHERE +first.task IN (SELECT value FROM json_each(:tasks))
-    AND +first.queue NOT IN (SELECT value FROM json_each(:paused));
-
--- name: newest
--- When the newest job was stored.
-SELECT created_at FROM jobs ORDER BY seq DESC LIMIT 1;
-
--- name: due_again
--- The clock was put back: what was due at once is due now, and a pause before a
--- retry or after a snooze is as long as it was; what has a date of its own waits for that.
-UPDATE jobs
-SET due_at = iif(attempt = 0, :now, :now + (due_at - started_at))
-WHERE state = 'queued' AND owner IS NULL AND due_at > :now AND (
-    (attempt = 0 AND created_at > :now AND due_at <= created_at)
-    OR (attempt > 0 AND started_at > :now AND due_at > started_at)
-);
-
--- name: next_expiry
--- The time at which the next waiting job expires. Reserved ones do not, so they are not waited for:
--- their time may be past, and whoever asked would ask again at once.
-SELECT min(expires_at) FROM jobs
-WHERE state = 'queued' AND owner IS NULL AND expires_at IS NOT NULL;
-
 -- name: begin
 -- queued -> running: reserved jobs of this process whose turn has come. (By id: the plus keeps
 -- SQLite from walking over all jobs of the process.)
@@ -333,11 +149,7 @@ RETURNING id;
 -- queued -> held: jobs of a task that no living process knows.
 UPDATE jobs
 SET state = 'held', held_for = 'unknown_task',
-    reason = (
-        SELECT iif(version = 1, 'No running process has a task of this name: ',
-            'No running process can run version ' || version || ' of the task ') || title
-        FROM tasks WHERE tasks.id = jobs.task
-    )
+    reason = (SELECT reason FROM tasks_without_code AS lost WHERE lost.task = jobs.task)
 WHERE seq IN (
         SELECT seq FROM jobs INDEXED BY jobs_claimable
         WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
@@ -348,38 +160,16 @@ WHERE seq IN (
         SELECT seq FROM jobs INDEXED BY jobs_following
         WHERE state = 'queued' AND owner IS NULL AND after IS NOT NULL
     )
-    AND task IN (
-        SELECT unknown.task FROM unknown_tasks AS unknown
-        WHERE NOT EXISTS (
-            SELECT 1 FROM processes
-            WHERE processes.runs_jobs = 1 AND NOT EXISTS (
-                SELECT 1 FROM unknown_tasks AS also
-                WHERE also.process = processes.id AND also.task = unknown.task
-            )
-        )
-    )
+    AND task IN (SELECT lost.task FROM tasks_without_code AS lost)
 RETURNING id, leads;
 
 -- name: hold_new
 -- queued -> held: those of these jobs whose task no living process knows.
 UPDATE jobs
 SET state = 'held', held_for = 'unknown_task',
-    reason = (
-        SELECT iif(version = 1, 'No running process has a task of this name: ',
-            'No running process can run version ' || version || ' of the task ') || title
-        FROM tasks WHERE tasks.id = jobs.task
-    )
+    reason = (SELECT reason FROM tasks_without_code AS lost WHERE lost.task = jobs.task)
 WHERE id IN (SELECT value FROM json_each(:ids))
-    AND state = 'queued' AND owner IS NULL AND task IN (
-        SELECT unknown.task FROM unknown_tasks AS unknown
-        WHERE NOT EXISTS (
-            SELECT 1 FROM processes
-            WHERE processes.runs_jobs = 1 AND NOT EXISTS (
-                SELECT 1 FROM unknown_tasks AS also
-                WHERE also.process = processes.id AND also.task = unknown.task
-            )
-        )
-    )
+    AND state = 'queued' AND owner IS NULL AND task IN (SELECT lost.task FROM tasks_without_code AS lost)
 RETURNING id, leads;
 
 -- name: any_unknown
@@ -497,29 +287,17 @@ SELECT 'queued', count(*) FROM (
 -- longest; looked for by the index, among the first of each priority.
 SELECT jobs.id, tasks.name, jobs.queue, jobs.due_at FROM jobs JOIN tasks ON tasks.id = jobs.task
 WHERE jobs.seq IN (
-    WITH RECURSIVE level (priority) AS (
-        SELECT max(priority) FROM jobs
-        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
-        UNION ALL
-        SELECT (
-            SELECT max(lower.priority) FROM jobs AS lower
-            WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
-                AND lower.crashes < 2
-                AND lower.priority < level.priority
-        )
-        FROM level WHERE level.priority IS NOT NULL
-    )
     SELECT (
         SELECT first.seq FROM (
             SELECT due.seq, due.task FROM jobs AS due INDEXED BY jobs_claimable
             WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL
                 AND due.crashes < 2
-                AND due.priority = level.priority AND due.due_at <= :before
+                AND due.priority = levels.priority AND due.due_at <= :before
             ORDER BY due.due_at LIMIT 1000
         ) AS first
         WHERE first.task NOT IN (SELECT value FROM json_each(:others)) LIMIT 1
     )
-    FROM level WHERE level.priority IS NOT NULL
+    FROM levels
 )
 ORDER BY jobs.due_at LIMIT 1;
 

@@ -51,21 +51,10 @@ LIMIT :limit;
 
 -- name: some_waiting
 -- The jobs that are queued and due, or not due yet (:later), up to a limit, in no order.
-WITH RECURSIVE level (priority) AS (
-    SELECT max(priority) FROM jobs INDEXED BY jobs_claimable
-    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
-    UNION ALL
-    SELECT (
-        SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_claimable
-        WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
-            AND lower.crashes < 2 AND lower.priority < level.priority
-    )
-    FROM level WHERE level.priority IS NOT NULL
-)
 SELECT * FROM (
-    SELECT due.seq FROM level CROSS JOIN jobs AS due INDEXED BY jobs_claimable
+    SELECT due.seq FROM levels CROSS JOIN jobs AS due INDEXED BY jobs_claimable
     WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL AND due.crashes < 2
-        AND due.priority = level.priority
+        AND due.priority = levels.priority
         AND due.due_at > iif(:later, :now, -1e18) AND due.due_at <= iif(:later, 1e18, :now)
     UNION ALL
     SELECT seq FROM jobs INDEXED BY jobs_suspected
@@ -153,21 +142,10 @@ SELECT DISTINCT title FROM tasks ORDER BY title;
 -- Waiting jobs, each up to a cap: those that wait for their time and those that do not; of the ones
 -- that are queued again, the same two.
 SELECT
-    (WITH RECURSIVE level (priority) AS (
-        SELECT max(priority) FROM jobs INDEXED BY jobs_claimable
-        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
-        UNION ALL
-        SELECT (
-            SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_claimable
-            WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
-                AND lower.crashes < 2 AND lower.priority < level.priority
-        )
-        FROM level WHERE level.priority IS NOT NULL
-    )
-    SELECT count(*) FROM (
-        SELECT 1 FROM level CROSS JOIN jobs AS due INDEXED BY jobs_claimable
+    (SELECT count(*) FROM (
+        SELECT 1 FROM levels CROSS JOIN jobs AS due INDEXED BY jobs_claimable
         WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL AND due.crashes < 2
-            AND due.priority = level.priority
+            AND due.priority = levels.priority
             AND due.due_at > iif(:later, :now, -1e18) AND due.due_at <= iif(:later, 1e18, :now)
         LIMIT :cap
     ))

@@ -135,7 +135,9 @@ async def test_a_hundred_callers_share_their_commits(monkeypatch: pytest.MonkeyP
         runner.forget()
         await asyncio.gather(*(runner.enqueue(nothing, number) for number in range(100)))
         assert runner.commits == runner.crossings <= 3
-        assert runner.writes == ["INSERT"] * runner.commits
+        # A hundred rows are two statements: what is left over beside whole steps is one of its own.
+        assert len(runner.writes) <= runner.commits + 1
+        assert set(runner.writes) == {"INSERT"}
 
 
 async def test_jobs_of_a_hundred_callers_are_settled_in_few_commits(runner: Runner) -> None:

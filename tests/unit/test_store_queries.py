@@ -197,7 +197,7 @@ def test_a_job_begins_queued_or_running(database: sqlite3.Connection) -> None:
 def test_a_batch_of_whatever_size_is_written_whole(database: sqlite3.Connection) -> None:
     before = database.execute("SELECT count(*) FROM jobs").fetchone()[0]
     numbers = itertools.count(1_000)
-    for size in (1, 2, 3, 5, 64, 127, 128, 129, 300):
+    for size in (1, 2, 31, 32, 33, 100, 255, 256, 257, 300):
         jobs = [
             NewJob(job_id(next(numbers)), "shop:send", "[]", NOW, NOW, ME, 1) for _ in range(size)
         ]

@@ -101,3 +101,71 @@ CREATE INDEX jobs_retrying ON jobs (due_at) WHERE state = 'queued' AND attempt >
 CREATE INDEX jobs_in_line ON jobs (queue, task, priority, due_at)
     WHERE state = 'queued' AND owner IS NULL AND after IS NULL;
 CREATE INDEX attempts_by_time ON attempts (ended_at);
+
+-- The priorities at which jobs may be claimed, from the highest down. Skips from one to the next, so
+-- that jobs due in future are never walked over.
+CREATE VIEW levels AS
+WITH RECURSIVE level (priority) AS (
+    SELECT max(priority) FROM jobs INDEXED BY jobs_claimable
+    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes < 2
+    UNION ALL
+    SELECT (
+        SELECT max(lower.priority) FROM jobs AS lower INDEXED BY jobs_claimable
+        WHERE lower.state = 'queued' AND lower.owner IS NULL AND lower.after IS NULL
+            AND lower.crashes < 2 AND lower.priority < level.priority
+    )
+    FROM level WHERE level.priority IS NOT NULL
+)
+SELECT priority FROM level WHERE priority IS NOT NULL;
+
+-- The lines in which jobs wait: what waits in one queue, of one task, with one priority. Each is told
+-- by its first job, found by skipping, so that what waits behind it is never walked over. (Compared
+-- as a whole, of a line all jobs would be.)
+CREATE VIEW lines AS
+WITH RECURSIVE line (seq) AS (
+    SELECT (
+        SELECT seq FROM jobs INDEXED BY jobs_in_line
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL
+        ORDER BY queue, task, priority LIMIT 1
+    )
+    UNION ALL
+    SELECT coalesce(
+        (
+            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                AND next.queue = last.queue AND next.task = last.task
+                AND next.priority > last.priority
+            ORDER BY next.priority LIMIT 1
+        ),
+        (
+            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                AND next.queue = last.queue AND next.task > last.task
+            ORDER BY next.task, next.priority LIMIT 1
+        ),
+        (
+            SELECT next.seq FROM jobs AS next INDEXED BY jobs_in_line
+            WHERE next.state = 'queued' AND next.owner IS NULL AND next.after IS NULL
+                AND next.queue > last.queue
+            ORDER BY next.queue, next.task, next.priority LIMIT 1
+        )
+    )
+    FROM line JOIN jobs AS last ON last.seq = line.seq
+)
+SELECT first.queue, first.task, first.priority
+FROM line CROSS JOIN jobs AS first ON first.seq = line.seq;
+
+-- The tasks that no living process can run, and what is said of their jobs.
+CREATE VIEW tasks_without_code AS
+SELECT DISTINCT tasks.id AS task,
+    iif(tasks.version = 1, 'No running process has a task of this name: ',
+        'No running process can run version ' || tasks.version || ' of the task ')
+        || tasks.title AS reason
+FROM unknown_tasks AS unknown JOIN tasks ON tasks.id = unknown.task
+WHERE NOT EXISTS (
+    SELECT 1 FROM processes
+    WHERE processes.runs_jobs = 1 AND NOT EXISTS (
+        SELECT 1 FROM unknown_tasks AS also
+        WHERE also.process = processes.id AND also.task = unknown.task
+    )
+);

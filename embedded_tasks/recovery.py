@@ -24,6 +24,7 @@ from embedded_tasks.processes import (
     examine,
     list_processes,
     probe,
+    users,
 )
 from embedded_tasks.store import OwnedJob, Recovery, Store
 
@@ -106,8 +107,24 @@ class Recoverer:
                 corpse.remove()
                 report.left.append(process_id)
                 return
+            if corpse.gone and (why := await self._lives_without_files(process_id)):
+                report.undecided[process_id] = why
+                return
             await self._put_back(corpse, death, report)
             corpse.remove()
+
+    async def _lives_without_files(self, process_id: str) -> str:
+        """Somebody may have removed the whole folder under a process that still has the file open.
+
+        Its lock is gone with it. A process id alone would prove nothing, for they come again.
+        """
+        rows = await self._store.read.processes()
+        there = set(list_processes(self._folder))
+        known = {row.pid for row in rows if row.id in there}
+        pid = next((row.pid for row in rows if row.id == process_id), None)
+        if pid is None or pid in known or pid not in users(self._folder):
+            return ""
+        return f"its files in {self._folder} were removed while in use (pid {pid}). Restart it"
 
     def _examine(self, corpse: Corpse | None) -> Death:
         if corpse is None or not (corpse.marks and _is_certain(corpse)):

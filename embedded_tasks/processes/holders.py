@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from embedded_tasks.processes.layout import writers_lock_path
+from embedded_tasks.processes.layout import database_of, writers_lock_path
 
-__all__ = ["lock_holders", "named", "readers", "writers"]
+__all__ = ["lock_holders", "named", "readers", "users", "writers"]
 
 _LOCKS: Final = Path("/proc/locks")
+# A documented part of SQLite's file format: what every connection locks while it is open.
+_IN_USE: Final = (0x40000000 + 2, 0x40000000 + 511)
 # Documented parts of SQLite's WAL-index: who writes, and which state of the file who reads.
 _WRITES: Final = (120, 120)
 _READS: Final = (123, 127)
@@ -35,6 +37,15 @@ def lock_holders(folder: Path) -> list[int]:
 def writers(database: str | os.PathLike[str]) -> list[int]:
     """Return the ids of the other processes that have a transaction open to write."""
     return _holders(f"{os.path.realpath(database)}-shm", "POSIX", "WRITE", _WRITES)
+
+
+def users(folder: Path) -> list[int]:
+    """Return the ids of the other processes that have the database open in WAL mode.
+
+    Args:
+        folder: The folder of its processes.
+    """
+    return _holders(database_of(folder), "POSIX", "READ", _IN_USE)
 
 
 def readers(database: str | os.PathLike[str]) -> list[int]:

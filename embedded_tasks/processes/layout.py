@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from embedded_tasks.errors import ConfigurationError, StoreUnavailableError
 
 __all__ = [
+    "database_of",
     "fifo_path",
     "is_process_id",
     "list_leftovers",
@@ -32,6 +33,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"([0-9a-f]{32})\.(?:lock|fifo|trace)")
 _LEFTOVER = re.compile(r"\.[0-9a-f]{32}\.(?:lock|fifo)")
 _TRIES: Final = 5
+_SUFFIX: Final = ".processes"
 
 
 def processes_folder(database: str | os.PathLike[str]) -> Path:
@@ -39,7 +41,12 @@ def processes_folder(database: str | os.PathLike[str]) -> Path:
 
     Links are resolved, as SQLite does it: all ways to one file lead to one folder.
     """
-    return Path(os.path.realpath(database) + ".processes")
+    return Path(os.path.realpath(database) + _SUFFIX)
+
+
+def database_of(folder: Path) -> str:
+    """Return the path of the database file that such a folder belongs to."""
+    return str(folder).removesuffix(_SUFFIX)
 
 
 def is_process_id(text: str) -> bool:

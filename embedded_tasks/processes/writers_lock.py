@@ -35,25 +35,34 @@ class WritersLock:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        path = writers_lock_path(folder)
-        try:
-            self._descriptor = Descriptor.open(path, os.O_RDWR | os.O_CREAT)
-        except OSError as error:
-            raise StoreUnavailableError(f"The lock {path} cannot be opened: {error}.") from error
+        self._descriptor = self._open()
         # A flock belongs to the open file: two threads with the same one would both have it.
         self._threads = threading.Lock()
+
+    def _open(self) -> Descriptor:
+        path = writers_lock_path(self._folder)
+        try:
+            return Descriptor.open(path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise StoreUnavailableError(f"The lock {path} cannot be opened: {error}.") from error
 
     def acquire(self) -> None:
         """Wait for the lock in this thread; the kernel keeps the queue.
 
         Raises:
             NotStartedError: It was closed, or belongs to the parent of this forked process.
+            StoreUnavailableError: The file was removed and cannot be made anew.
         """
-        number = self._descriptor.number
+        self._descriptor.require()
         self._threads.acquire()
         try:
-            if not posix.try_lock(number):
-                posix.lock(number)
+            while True:
+                number = self._descriptor.number
+                if not posix.try_lock(number):
+                    posix.lock(number)
+                if _has_a_name(number):
+                    return
+                self._make_anew()
         except BaseException:
             self._threads.release()
             raise
@@ -88,11 +97,18 @@ class WritersLock:
             return False
         taken = False
         try:
-            taken = posix.try_lock(number)
+            taken = posix.try_lock(number) and _has_a_name(number)
         finally:
             if not taken:
                 self._threads.release()
         return taken
+
+    def _make_anew(self) -> None:
+        """Lock what others lock: somebody has removed the file, or the folder with it."""
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(mode=0o700)
+        removed, self._descriptor = self._descriptor, self._open()
+        removed.close()
 
     def release(self) -> None:
         """Let the next one write."""
@@ -100,7 +116,7 @@ class WritersLock:
         self._threads.release()
 
     def close(self) -> None:
-        """Close the file; it is never removed, so that all always lock the same one."""
+        """Close the file; we never remove it, so that all always lock the same one."""
         self._descriptor.close()
 
     def __enter__(self) -> Self:
@@ -114,6 +130,11 @@ class WritersLock:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def _has_a_name(number: int) -> bool:
+    """Return whether an open file is still in a folder, where others open it, too."""
+    return os.fstat(number).st_nlink > 0
 
 
 class _Wait:

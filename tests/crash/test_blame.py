@@ -7,21 +7,23 @@ with. What does not: the words (`tests/unit/test_processes_deaths.py`).
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from embedded_tasks.processes import processes_folder
+from embedded_tasks.processes import WritersLock, processes_folder
 from embedded_tasks.processes.layout import lock_path
 from tests.crash.harness import Child, Place, Worker, wait_until
 
 POISON = "tests.crash.poison:"
 UID = 12_345
-linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a zombie")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of it")
 
 
 def crashed(place: Place) -> list[tuple[str, str, str | None]]:
@@ -126,6 +128,38 @@ def test_a_process_whose_file_was_removed_by_hand_is_not_robbed_and_says_so(plac
     owner.leave()
     other.leave()
     assert place.process_files() == []
+
+
+@linux
+def test_a_process_whose_folder_was_removed_by_hand_is_not_robbed_and_takes_turns(
+    place: Place,
+) -> None:
+    """As a file cannot be removed from it alone: whoever starts next makes the folder anew."""
+    owner = place.worker()
+    owner.ask("enqueue", task="work", keys=["a"], args=[3.0])
+    place.wait_for("started", ["a"])
+    folder = processes_folder(place.file)
+    shutil.rmtree(folder)
+    other = place.worker()
+    assert any("The process file was removed" in problem for problem in owner.ask("health"))
+    assert any("were removed while in use" in problem for problem in other.ask("health"))
+    # Both write, and both lock the same file, although that of the first one was removed.
+    for worker in (owner, other, owner):
+        worker.ask("enqueue", task="work", keys=[f"b{worker.pid}"], args=[0.0])
+    with WritersLock(folder):
+        tokens = [
+            worker.begin("enqueue", task="work", keys=[f"c{worker.pid}"], args=[0.0])
+            for worker in (owner, other)
+        ]
+        time.sleep(0.3)
+        assert not {f"c{owner.pid}", f"c{other.pid}"} & set(place.keys("enqueued"))
+    assert [len(owner.reply(tokens[0])), len(other.reply(tokens[1]))] == [1, 1]
+    place.wait_for("ended", ["a"])
+    wait_until(lambda: place.states() == {"succeeded": 6})
+    assert place.keys("started")["a"] == 1
+    owner.leave()
+    other.leave()
+    assert place.is_sound()
 
 
 # Another user.

@@ -54,6 +54,7 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("environment", "production", "production"),
     ("log_successes", True, True),
     ("observers", [print], (print,)),
+    ("secrets", ["iban"], ("iban",)),
 ]
 BAD: list[tuple[str, Any]] = [
     ("concurrency", -1),

@@ -21,7 +21,7 @@ import pytest
 
 from embedded_tasks.processes import lock_holders, processes_folder
 from embedded_tasks.store import has_wal_reset_bug
-from tests.crash.disk.serving import Faults, compile_faults, serve, small_disk
+from tests.crash.disk.serving import Faults, begin, compile_faults, serve, small_disk
 from tests.crash.harness import LIMIT, Place, wait_until
 
 
@@ -61,6 +61,31 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(place: Place) -> Non
     site.lost_nothing(place)
     assert site.logged(place, "store.writes_again")
     site.kill()
+    assert place.is_sound()
+
+
+def test_a_start_on_a_full_disk_is_refused_and_works_when_there_is_room(place: Place) -> None:
+    small_disk(place, "2m")
+    before = serve(place)
+    assert before.post("before").status == 202
+    place.wait_for("ended", ["before"])
+    before.kill()
+    rest = place.folder / "rest"
+    with suppress(OSError), rest.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    site = begin(place, None, {})
+    assert site.wait() != 0
+    said = "\n".join(map(str, place.failures()))
+    assert "StoreUnavailableError" in said
+    assert "full" in said or "No space left" in said
+    rest.unlink()
+    again = serve(place)
+    assert again.post("after").status == 202
+    again.lost_nothing(place)
+    # Such a disk is gone with the machine, which is said at each start.
+    assert "gone at the next reboot" in again.logged(place, "store.place")[0]["warning"]
+    again.kill()
     assert place.is_sound()
 
 

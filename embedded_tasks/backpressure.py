@@ -110,7 +110,8 @@ class _Line:
         else:
             seconds = min(math.ceil(places / self.rate), _LONGEST_ANSWER)
         queue = None if self.queue == ALL_QUEUES else self.queue
-        return QueueFullError(queue, self.waiting, self.limit, seconds)
+        # Counted no further than that, and some of them perhaps twice.
+        return QueueFullError(queue, min(self.waiting, self.limit), self.limit, seconds)
 
 
 class Backpressure:

@@ -201,7 +201,7 @@ class RequestBatch:
         try:
             await self._store()
         except (StoreUnavailableError, StoreFormatError) as error:
-            _log.error("jobs.not_stored", path=self._scope.get("path"), error=str(error))
+            self._runner.refusals.add(self._scope.get("path"), error)
             raise HTTPException(
                 503, "The background tasks could not be stored.", {"Retry-After": "1"}
             ) from error

@@ -145,7 +145,7 @@ class QueueFullError(EmbeddedTasksError):
 
     Args:
         queue: The queue that is full, or None when the limit is for all queues together.
-        waiting: How many jobs wait.
+        waiting: How many jobs wait; counted no further than to the limit.
         limit: How many may.
         retry_after: Seconds after which there should be places, as jobs have left lately.
     """
@@ -156,8 +156,9 @@ class QueueFullError(EmbeddedTasksError):
         self.limit = limit
         self.retry_after = retry_after
         where = "The runner's queues are" if queue is None else f"Queue {queue!r} is"
+        many = f"{waiting:,} or more" if waiting >= limit else f"{waiting:,}"
         super().__init__(
-            f"{where} full: {waiting:,} jobs wait, and max_queued allows {limit:,}. Nothing was "
+            f"{where} full: {many} jobs wait, and max_queued allows {limit:,}. Nothing was "
             f"stored. Try again in {retry_after} s; if that happens often, run more at once "
             "(concurrency=, or more processes) or raise TaskRunner(..., max_queued=)."
         )

@@ -46,7 +46,7 @@ from embedded_tasks.reports import Reports
 from embedded_tasks.results import result_of
 from embedded_tasks.session import Session
 from embedded_tasks.settings import RunnerOptions, Settings, always_decodes, in_test_mode
-from embedded_tasks.sites import NonDurableSites
+from embedded_tasks.sites import NonDurableSites, Refusals
 from embedded_tasks.store import JobFilter
 from embedded_tasks.task import Catalogue
 
@@ -74,11 +74,10 @@ class Runner(Enqueuer):
         self.settings: Settings = Settings.of(path, options)
         self.references: References = References(modules=self.settings.modules)
         self._clock = self._make_clock()
-        catalogue = Catalogue(self.references)
+        self._catalogue = catalogue = Catalogue(self.references)
         self._codec = Codec(self.references, self.settings.max_payload_bytes)
         self._new_id = uuid7_maker(self._clock.now)
         self._drafting = Drafting(catalogue, self._codec, self._clock, self._new_id)
-        self._catalogue = catalogue
         self._life = Lifecycle(self._make_session)
         self._place = Place(self.settings.path)
         self.checking: Checking = Checking(catalogue, self._codec, self._place.file)
@@ -86,6 +85,7 @@ class Runner(Enqueuer):
         self.testing: bool = in_test_mode()
         self.decodes: bool = always_decodes()
         self.non_durable_sites: NonDurableSites = NonDurableSites(self._clock.now)
+        self.refusals: Refusals = Refusals(self._clock.monotonic)
         self.control: Control = Control(self._running, self._clock, self.cancel)
         self.reports: Reports = Reports(self._running, self._clock, self.non_durable_sites)
         self._opened: list[AsyncExitStack] = []

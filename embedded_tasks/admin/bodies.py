@@ -7,6 +7,7 @@ tell strangers what is wrong with theirs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
@@ -48,7 +49,7 @@ def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
             # This parser refuses what Python's lets through, such as lone surrogates and NaN.
             given = to_json(_whole_numbers(from_json(data, allow_inf_nan=False)))
         except ValueError as error:
-            raise RequestValidationError([_odd(f"This is no JSON: {error}")]) from None
+            raise RequestValidationError([_odd(f"This cannot be read: {error}")]) from None
         try:
             # Strict: false is no 0, and "1" no 1; dates and the like are texts in JSON.
             return model.model_validate_json(given, strict=True)
@@ -87,6 +88,9 @@ def described(model: type[BaseModel], *, examples: dict[str, Any] | None = None)
 
 def _whole_numbers(value: Any) -> Any:
     """Return JSON with 5.0 as 5: it is an integer in JSON schema, and as good as one in JSON."""
+    if isinstance(value, float) and not math.isfinite(value):
+        # As 1e999 is: valid JSON, and beyond what would be stored.
+        raise ValueError("a number in it is larger than any that can be stored")
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list):

@@ -121,6 +121,7 @@ def _documented(status: int) -> dict[str, Any]:
 
 
 _STATUSES: Final = frozenset(HTTPStatus)
+_JOB_ID: Final = ("path", "job_id")
 
 
 async def _http(request: Request, error: Any) -> Response:
@@ -132,6 +133,9 @@ async def _http(request: Request, error: Any) -> Response:
 
 
 async def _invalid(_request: Request, error: Any) -> Response:
+    if any(tuple(each.get("loc") or ())[:2] == _JOB_ID for each in error.errors()):
+        # What no job can have as its id, no job has. It is not repeated: it may be anything.
+        return problem(HTTPStatus.NOT_FOUND, "job_not_found", _MEANING[404])
     errors = [_refused_parameter(each) for each in error.errors()]
     words = "; ".join(f"{each['name'] or each['in']}: {each['detail']}" for each in errors)
     return problem(

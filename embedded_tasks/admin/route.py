@@ -39,6 +39,7 @@ class StatusRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        scope, send = self.without_body(scope, send)
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -64,6 +65,18 @@ class StatusRoute(APIRoute):
         handlers, _ = scope.get(_HANDLERS, ({}, {}))
         inner = {**scope, _HANDLERS: ({**handlers, **HANDLERS}, {})}
         await super().handle(inner, receive, send_guarded)
+
+    def without_body(self, scope: Scope, send: Send) -> tuple[Scope, Send]:
+        """Return what makes HEAD of GET: asked like it, the app's dependencies included."""
+        has_head = "GET" in (self.methods or ()) and not self.path.endswith("/events")
+        if scope["method"] != "HEAD" or not has_head:
+            return scope, send
+
+        async def send_head(message: Message) -> None:
+            empty = message["type"] == "http.response.body"
+            await send({**message, "body": b""} if empty else message)
+
+        return {**scope, "method": "GET"}, send_head
 
     def _allowed_instead(self, scope: Scope) -> str | None:
         """Return the methods of this path, where this is none of them."""

@@ -122,8 +122,18 @@ async def test_the_error_says_which_queue_is_full_and_how_full(
     error = await process.try_to_add("mail")
     assert error is not None
     assert (error.queue, error.waiting, error.limit) == ("mail", 2, 2)
-    assert "Queue 'mail' is full: 2 jobs wait, and max_queued allows 2." in str(error)
+    assert "Queue 'mail' is full: 2 or more jobs wait, and max_queued allows 2." in str(error)
     assert f"Try again in {error.retry_after} s" in str(error)
+
+
+async def test_no_more_jobs_are_said_to_wait_than_were_counted(
+    store: FakeStore, clock: FakeClock
+) -> None:
+    store.jobs["mail"] = 31
+    error = await Process(store, clock, {"mail": 30}).try_to_add("mail")
+    assert error is not None
+    assert (error.waiting, error.limit) == (30, 30)
+    assert "30 or more jobs wait, and max_queued allows 30." in str(error)
 
 
 async def test_a_full_queue_does_not_close_the_others(store: FakeStore, clock: FakeClock) -> None:
@@ -237,7 +247,7 @@ async def test_refusals_are_shown_for_a_minute(store: FakeStore, clock: FakeCloc
     await process.add("default")
     assert process.room.problem() is None
     assert await process.try_to_add("default")
-    assert "1 jobs wait" in (process.room.problem() or "")
+    assert "1 or more jobs wait" in (process.room.problem() or "")
     clock.advance(61)
     assert process.room.problem() is None
 

@@ -15,11 +15,15 @@ from embedded_tasks.admin.dashboard.site import Site
 from embedded_tasks.admin.fields import JobId
 from embedded_tasks.errors import JobStateError
 from embedded_tasks.handle import CancelAnswer
-from embedded_tasks.job import FINISHED, ShownState
+from embedded_tasks.job import FINISHED, JobState, ShownState
 
 __all__ = ["pages"]
 
 _LINES = 500
+_SUCCEEDED = (
+    "The job has succeeded: what it does would be done twice. Go back to it, read its page anew, "
+    "and tick “do it once more” if that is what you want."
+)
 
 
 def pages(site: Site) -> list[Page]:
@@ -64,9 +68,13 @@ class _Pages:
         )
 
     async def retry(self, job_id: JobId, request: Request, fields: Fields) -> Response:
-        """Queue it again."""
-        who = self._site.desk.who(request)
-        await self._site.desk.runner.control.retry(str(job_id), by=who)
+        """Queue it again; what has succeeded, perhaps meanwhile, only if that is meant."""
+        runner, who = self._site.desk.runner, self._site.desk.who(request)
+        if ("sure", "yes") not in fields:
+            record = await runner.reports.job(str(job_id))
+            if record.state is JobState.SUCCEEDED:
+                raise HTTPException(422, _SUCCEEDED)
+        await runner.control.retry(str(job_id), by=who)
         return self._back(request, job_id, "retry", fields)
 
     async def cancel(self, job_id: JobId, request: Request, fields: Fields) -> Response:

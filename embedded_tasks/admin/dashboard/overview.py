@@ -13,6 +13,7 @@ from embedded_tasks.admin.dashboard.drawing import RANGES, Chart, Range, counted
 from embedded_tasks.admin.dashboard.page import Page
 from embedded_tasks.admin.dashboard.site import Site
 from embedded_tasks.admin.figures import group_of, queue_of
+from embedded_tasks.admin.models import JobLine
 from embedded_tasks.job import ShownState
 from embedded_tasks.reported import Metric
 from embedded_tasks.store import JobFilter
@@ -20,6 +21,7 @@ from embedded_tasks.store import JobFilter
 __all__ = ["charts_of", "pages", "range_of"]
 
 _HELD = 5
+_LOOKED_AT = 50
 
 
 def pages(site: Site) -> list[Page]:
@@ -59,6 +61,13 @@ class _Pages:
     def __init__(self, site: Site) -> None:
         self._site = site
 
+    async def _held(self, shown: set[str]) -> list[JobLine]:
+        """Return some held jobs, without those of the kinds of failures that are shown anyway."""
+        desk = self._site.desk
+        page = await desk.runner.reports.jobs(JobFilter(state="held", limit=_LOOKED_AT))
+        rest = [record for record in page.jobs if record.group not in shown]
+        return [await desk.line(record) for record in rest[:_HELD]]
+
     async def overview(self, request: Request) -> Response:
         """Show how it goes."""
         desk, wanted = self._site.desk, range_of(request)
@@ -69,10 +78,9 @@ class _Pages:
             for group in found.errors
             if group.failed.value
         ]
-        held: list[Any] = []
+        held: list[JobLine] = []
         if found.states[ShownState.HELD].value:
-            page = await runner.reports.jobs(JobFilter(state="held", limit=_HELD))
-            held = [await desk.line(record) for record in page.jobs]
+            held = await self._held({group.id for group in groups})
         return await self._site.page(
             request,
             "overview.html",

@@ -53,6 +53,7 @@ class PageRoute(StatusRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        scope, send = self.without_body(scope, send)
         accepted = b",".join(value for key, value in scope["headers"] if key == b"accept")
         if b"text/html" in accepted:
             send = _Pages(self.site, Request(scope), send)

@@ -111,6 +111,23 @@ async def test_anything_else_is_refused(
         assert await runner.jobs() == []
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity", "[1e400]"])
+async def test_a_number_that_cannot_be_stored_is_refused(runner: TaskRunner, number: str) -> None:
+    async with operating(status_app(runner, enqueue=[weigh])) as client:
+        task_name = runner.task_name(weigh)
+        for body in (
+            f'{{"task": "{task_name}", "arguments": {{"weight": {number}}}}}',
+            f'{{"task": "{task_name}", "delay": {number}}}',
+        ):
+            json_type = {"content-type": "application/json"}
+            answer = await client.post("/jobs", content=body, headers=json_type)
+            problem_of(answer, 422, "invalid_input")
+        assert await runner.jobs() == []
+
+
+async def weigh(weight: Any = None) -> None: ...
+
+
 def test_without_a_list_there_is_no_such_route(runner: TaskRunner) -> None:
     made = admin.router(runner, dependencies=[Depends(only_operators)])
     posts = [path for method, path in paths_of(made) if method == "POST"]

@@ -161,12 +161,12 @@ async def test_questions_that_are_only_unusual_are_answered(
         "' OR 1=1",
     ],
 )
-async def test_odd_ids_are_refused_and_not_repeated(
+async def test_odd_ids_are_those_of_no_job_and_not_repeated(
     client: httpx.AsyncClient, app: FastAPI, odd: str
 ) -> None:
     for method, end in PLACES:
         status, body = await call(app, f"/jobs/{odd}{end}", method=method)
-        assert (status, body["code"]) == (422, "invalid_input")
+        assert (status, body["code"]) == (404, "job_not_found")
         assert len(json.dumps(body)) < 1_000
 
 
@@ -198,6 +198,26 @@ async def test_a_wrong_method_is_a_problem(client: httpx.AsyncClient) -> None:
         answer = await client.request(method, path)
         problem_of(answer, 405, "method_not_allowed")
         assert answer.headers["allow"] == allowed
+
+
+async def test_head_is_answered_wherever_get_is_without_the_body(
+    client: httpx.AsyncClient, app: FastAPI, runner: StillRunner
+) -> None:
+    await runner.store.insert([new_job(1)])
+    router = admin.router(runner, dependencies=[Depends(only_operators)])
+    html = {"accept": "text/html"}
+    asked = 0
+    for method, path in paths_of(router, job_id(1)):
+        if method != "GET" or path.endswith("/events") or "{" in path:
+            continue
+        url = f"http://test/ops{path}"
+        got, head = await client.get(url, headers=html), await client.head(url, headers=html)
+        assert (head.status_code, head.content) == (got.status_code, b""), path
+        assert head.headers.get("content-type") == got.headers.get("content-type"), path
+        assert (await client.head(url, headers={"x-key": "visitor"})).status_code == 403, path
+        asked += 1
+    assert asked >= 25
+    assert (await client.head(f"/jobs/{job_id(1)}/events")).status_code == 405
 
 
 async def test_before_the_app_has_started_every_route_says_so(

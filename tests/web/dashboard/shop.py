@@ -10,12 +10,17 @@ import threading
 
 from embedded_tasks import JobContext, task
 
-__all__ = ["GO", "RELAY", "build_report", "charge", "purge", "send_invoice", "sync_crm"]
+__all__ = [
+    "BEGUN", "GO", "RELAY", "build_report", "charge", "charge_once", "purge", "send_invoice",
+    "sync_crm", "wait_for_ledger",
+]  # fmt: skip
 
 RELAY = {"up": False}
 """Whether mails can be sent."""
 GO = threading.Event()
 """Reports go on when this is set."""
+BEGUN = threading.Semaphore(0)
+"""Released by each job that then waits for that."""
 
 
 class SmtpError(OSError):
@@ -63,3 +68,19 @@ async def sync_crm(user_id: int) -> None:
 def purge(folder: str) -> int:
     """Remove what nobody needs."""
     return len(folder)
+
+
+@task(name="billing.charge_once", on_crash="hold")
+def charge_once(ctx: JobContext, order_id: int) -> None:
+    """Charge a card, which must not happen twice."""
+    BEGUN.release()
+    while not GO.wait(0.02):
+        ctx.check()
+
+
+@task(name="reports.wait")
+def wait_for_ledger(ctx: JobContext, month: str) -> None:
+    """Wait until a month is closed; again, if need be."""
+    BEGUN.release()
+    while not GO.wait(0.02):
+        ctx.check()

@@ -129,6 +129,31 @@ def test_a_scheduled_job_is_run_now(open_page: Open, jobs: dict[str, str]) -> No
     expect(page.locator("#result ~ pre")).to_have_text("8")
 
 
+def test_what_has_succeeded_is_retried_only_by_who_says_so(open_page: Open, site: Site) -> None:
+    job = site.run(site.runner.enqueue(purge, "/twice"))
+    site.run(settled(site.runner, [job]))
+    for scripts in (True, False):
+        page = open_page(f"jobs/{job.id}", java_script_enabled=scripts)
+        page.get_by_role("button", name="Retry").click()
+        assert page.url.endswith(job.id)
+        assert "by ann" not in page.locator(".timeline").inner_text() or not scripts
+        page.get_by_label("do it once more").check()
+        page.get_by_role("button", name="Retry").click()
+        expect(page.get_by_role("status").first).to_contain_text("Queued again")
+        site.run(settled(site.runner, [job]))
+    acts = site.run(site.runner.control.audit(limit=200)).entries
+    assert sum(act.target == job.id for act in acts) == 2
+
+
+def test_the_page_one_is_on_is_seen_among_the_pages_of_a_phone(open_page: Open) -> None:
+    for scripts in (True, False):
+        page = open_page(
+            "audit", viewport={"width": 390, "height": 844}, java_script_enabled=scripts
+        )
+        tab = page.get_by_role("navigation", name="Pages").get_by_role("link", name="Audit")
+        expect(tab).to_be_in_viewport(ratio=1)
+
+
 def test_a_job_is_deleted_only_by_who_is_sure(open_page: Open, site: Site) -> None:
     job = site.run(site.runner.enqueue(purge, "/tmp"))
     site.run(settled(site.runner, [job]))
@@ -170,6 +195,17 @@ def test_chosen_jobs_are_changed_and_others_are_not(open_page: Open, site: Site)
     page.get_by_role("button", name="Cancel 2 jobs").click()
     expect(page.locator("tr[data-row] .state.cancelled")).to_have_count(2)
     expect(page.locator("tr[data-row] .state.scheduled")).to_have_count(1)
+
+
+def test_a_queue_is_paused_before_it_has_jobs(open_page: Open, site: Site) -> None:
+    page = open_page("queues")
+    page.get_by_role("button", name="Pause default").click()
+    expect(page.get_by_role("row", name="default")).to_contain_text("paused")
+    page.get_by_role("button", name="Resume default").click()
+    page.get_by_label("Pause a queue that is not listed").fill("nowhere yet")
+    page.get_by_role("button", name="Pause", exact=True).click()
+    page.get_by_role("button", name="Resume nowhere yet").click()
+    expect(page.get_by_role("button", name="Pause default")).to_be_visible()
 
 
 def test_a_queue_is_paused_and_resumed(open_page: Open, site: Site) -> None:

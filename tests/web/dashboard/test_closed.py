@@ -121,6 +121,30 @@ async def test_buttons_are_shown_to_who_may_press_them(
         assert (answer.status_code == 403) is not may, action
 
 
+async def test_what_succeeded_meanwhile_is_not_retried_by_a_button_of_before(
+    client: httpx.AsyncClient, runner: TaskRunner
+) -> None:
+    client.headers["x-roles"] = "read operate admin"
+    job = await runner.enqueue(purge, "/x")
+    await runner.wait(job.id, 30)
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    answer = await client.post(f"/jobs/{job.id}/retry", headers=form)
+    assert answer.status_code == 422
+    assert "would be done twice" in answer.text
+    assert (await runner.get(job.id)).state is ShownState.SUCCEEDED
+    answer = await client.post(f"/jobs/{job.id}/retry", headers=form, content="sure=yes")
+    assert answer.status_code == 303
+
+
+async def test_checkpoints_are_said_to_be_whose_they_are(
+    client: httpx.AsyncClient, runner: TaskRunner
+) -> None:
+    client.headers["x-roles"] = "read"
+    page = re.sub(r"<[^>]+>", "", (await client.get("/durability")).text)
+    assert "by another process, or before this one" in page
+    assert "none was due since it started" in page
+
+
 async def test_the_page_of_a_read_only_router_has_no_forms_that_change(
     runner: TaskRunner,
 ) -> None:
@@ -165,7 +189,7 @@ async def test_secrets_are_nowhere(client: httpx.AsyncClient, runner: TaskRunner
     ("path", "status", "says"),
     [
         ("/jobs/00000000-0000-0000-0000-000000000000", 404, "Retention may have removed it"),
-        ("/jobs/nonsense", 422, "job_id"),
+        ("/jobs/nonsense", 404, "No job has this id"),
         ("/task?name=nobody", 404, "ever enqueued"),
         ("/jobs/bulk?action=explode&all=1", 422, "choose again"),
         ("/jobs/bulk?action=retry", 422, "No job is chosen"),

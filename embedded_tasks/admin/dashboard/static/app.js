@@ -179,6 +179,8 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     dress();
+    // On a phone the pages are a strip that is wider than the screen.
+    one("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center", behavior: "instant" });
     forget();
     follow();
     setInterval(age, 10000);

@@ -149,6 +149,10 @@ def order(work: Callable[..., Any] | str, args: str = "[1,[],{}]", version: int 
     return Order(name, version, args, None, {"job_id": "id"})
 
 
+def niceness() -> int:
+    return os.nice(0)
+
+
 def children_of_this_loop(**options: Any) -> Children:
     known = ChildOptions(lambda: KNOWN, 10_000, **options)
     return Children(asyncio.get_running_loop(), SystemClock(), known)

@@ -94,6 +94,10 @@ async def test_what_ends_a_call_comes_out_as_it_went_in_and_the_child_lives_on(
     assert children.pids == [pid]
 
 
+async def test_a_child_leaves_the_processor_to_the_app(children: Children) -> None:
+    assert await answer(children, functions.niceness) == (min(os.nice(0) + 10, 19), None)
+
+
 async def test_what_a_child_cannot_call_is_held(children: Children) -> None:
     cases: list[tuple[tuple[Any, ...], str]] = [
         (("tests.engine_contract.functions:nothing",), "unknown_task"),

@@ -19,7 +19,18 @@ from embedded_tasks.errors import NotStartedError
 from embedded_tasks.handle import Job
 from embedded_tasks.references import refuse_call
 
-__all__ = ["SCOPE", "VISIT", "BackgroundTask", "BackgroundTasks", "Batch", "Visit", "attach"]
+__all__ = [
+    "SCOPE",
+    "VISIT",
+    "BackgroundTask",
+    "BackgroundTasks",
+    "Batch",
+    "Opening",
+    "Visit",
+    "attach",
+    "attach_opening",
+    "batch_of",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +42,7 @@ SCOPE: ContextVar[MutableMapping[str, Any] | None] = ContextVar("embedded_tasks"
 """The ASGI scope of the request that this code runs for, in an app with a runner installed."""
 
 _BATCH = "_embedded_tasks_batch"
+_OPENING = "_embedded_tasks_opening"
 
 
 class Batch(Protocol):
@@ -54,8 +66,16 @@ class Batch(Protocol):
 class Visit(Protocol):
     """One request to an app with a runner installed."""
 
-    def take_late(self, tasks: BackgroundTasks) -> Batch:
+    def take_late(self, tasks: BackgroundTasks, scope: MutableMapping[str, Any]) -> Batch:
         """Make a batch of tasks that nobody saw before they were called."""
+        ...
+
+
+class Opening(Protocol):
+    """A request that has no tasks yet."""
+
+    def open(self, tasks: BackgroundTasks) -> Batch:
+        """Make the batch of the request, and attach it."""
         ...
 
 
@@ -113,7 +133,7 @@ class BackgroundTasks(fastapi.BackgroundTasks):
             NotStartedError: The app runs without its lifespan, and not under test.
             ConfigurationError: The request has ended already.
         """
-        batch = _batch_of(self)
+        batch = batch_of(self)
         if batch is None:
             if not callable(func):
                 refuse_call(func)
@@ -127,9 +147,9 @@ class BackgroundTasks(fastapi.BackgroundTasks):
 
     async def __call__(self) -> None:
         """Run what has to run in the request; called by Starlette after the body was sent."""
-        batch, visit = _batch_of(self), _current_visit()
-        if batch is None and visit is not None:
-            batch = visit.take_late(self)
+        if not self.tasks:
+            return
+        batch = batch_of(self) or _late_batch_of(self)
         if batch is None:
             await super().__call__()
         else:
@@ -153,7 +173,7 @@ class BackgroundTask(StarletteTask):
 
     async def __call__(self) -> None:
         """Run what has to run in the request; called by Starlette after the body was sent."""
-        if self.runs_here or _current_visit() is None:
+        if self.runs_here or _current_visit(SCOPE.get()) is None:
             await super().__call__()
         else:
             await BackgroundTasks([self])()
@@ -194,7 +214,7 @@ class _WithOptions:
             NotDurableError: It cannot be stored, so its options cannot be honoured.
             NotStartedError: Nothing stores it: there is no runner, or it is not running.
         """
-        batch = _batch_of(self._tasks)
+        batch = batch_of(self._tasks)
         if batch is None:
             raise NotStartedError("background_tasks.options(...).add_task")
         return batch.add_durable(func, args, kwargs, self._options)
@@ -206,12 +226,28 @@ def attach(tasks: StarletteTasks, batch: Batch) -> None:
     tasks.__dict__[_BATCH] = batch
 
 
-def _batch_of(tasks: BackgroundTasks) -> Batch | None:
+def attach_opening(tasks: StarletteTasks, opening: Opening) -> None:
+    """Have a batch opened as soon as something is added to `tasks`, which becomes one of ours."""
+    tasks.__class__ = BackgroundTasks
+    tasks.__dict__[_OPENING] = opening
+
+
+def batch_of(tasks: BackgroundTasks) -> Batch | None:
+    """Return the batch that has what is added to `tasks`; it is opened if it has to be."""
     batch: Batch | None = tasks.__dict__.get(_BATCH)
+    if batch is None:
+        opening: Opening | None = tasks.__dict__.get(_OPENING)
+        if opening is not None:
+            return opening.open(tasks)
     return batch
 
 
-def _current_visit() -> Visit | None:
+def _late_batch_of(tasks: BackgroundTasks) -> Batch | None:
     scope = SCOPE.get()
+    visit = _current_visit(scope)
+    return None if visit is None or scope is None else visit.take_late(tasks, scope)
+
+
+def _current_visit(scope: MutableMapping[str, Any] | None) -> Visit | None:
     visit: Visit | None = None if scope is None else scope.get(VISIT)
     return visit

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import fastapi
@@ -19,7 +19,8 @@ from starlette.responses import Response
 
 from embedded_tasks.background import BackgroundTask, BackgroundTasks, attach
 from embedded_tasks.config import JobOptions
-from embedded_tasks.enqueue import Draft, Reserved
+from embedded_tasks.enqueue import Reserved
+from embedded_tasks.entries import AsItIs, DurableTask
 from embedded_tasks.errors import (
     ConfigurationError,
     NotDurableError,
@@ -34,36 +35,14 @@ from embedded_tasks.request_ids import origin_of
 from embedded_tasks.runner import Runner
 from embedded_tasks.settings import in_test_mode
 
-__all__ = ["DurableTask", "RequestBatch"]
+__all__ = ["RequestBatch"]
 
 _log = structlog.get_logger("embedded_tasks")
 
 # What Starlette and FastAPI make themselves; below them is anybody's code, called as it is.
 _PLAIN_LISTS = (StarletteTasks, fastapi.BackgroundTasks, BackgroundTasks)
 _PLAIN = (StarletteTask, BackgroundTask)
-
-
-class DurableTask(StarletteTask):
-    """One entry of `BackgroundTasks.tasks` that can be stored.
-
-    It is a `BackgroundTask` to whoever looks, and is run by the runner.
-    """
-
-    def __init__(self, draft: Draft, func: Any, args: tuple[Any, ...], kwargs: Any) -> None:
-        super().__init__(func, *args, **kwargs)
-        self.draft = draft
-        self.reserved: Reserved | None = None
-        self.stored = False
-
-
-class _AsItIs(StarletteTask):
-    """A background of a response that is not looked into, as an entry."""
-
-    def __init__(self, background: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self.background = background
-
-    async def __call__(self) -> None:
-        await self.background()
+_NO_TASKS = fastapi.BackgroundTasks()
 
 
 class RequestBatch:
@@ -74,6 +53,8 @@ class RequestBatch:
         tasks: The request's `BackgroundTasks`, which becomes one of ours.
         scope: The request's ASGI scope.
         refuse: Raise for what cannot be stored, instead of running it in the request.
+        live: Whether the runner runs on this loop; None (default) looks.
+        late: Whether the request's commit is over already.
     """
 
     def __init__(
@@ -83,23 +64,29 @@ class RequestBatch:
         scope: MutableMapping[str, Any],
         *,
         refuse: bool,
+        live: bool | None = None,
+        late: bool = False,
     ) -> None:
         self._runner = runner
         self._tasks = tasks
         self._scope = scope
-        self._non_durable = NonDurable(runner, scope.get("endpoint"), refuse=refuse)
+        self._refuse = refuse
         self._waiting: list[Reserved] = []
         self._here: dict[int, StarletteTask] = {}
         self._next = 0
-        self._committed = False
+        self._committed = late
         self._closed = False
         self._over = False
         self._error: BaseException | None = None
-        self._storing = asyncio.Lock()
-        self._early: set[asyncio.Task[None]] = set()
+        self._storing: asyncio.Lock | None = None
+        self._early: set[asyncio.Task[None]] | None = None
         # Under test, an app may be called on another loop, or with no lifespan at all.
-        self._live = runner.runs_on_this_loop()
+        self._live = runner.runs_on_this_loop() if live is None else live
         attach(tasks, self)
+
+    @property
+    def _non_durable(self) -> NonDurable:
+        return NonDurable(self._runner, self._scope.get("endpoint"), refuse=self._refuse)
 
     # Adding.
 
@@ -167,7 +154,7 @@ class RequestBatch:
         if not (ours or all_durable):
             if self._live:
                 self._count_foreign(own)
-            self._append_here(_AsItIs(own))
+            self._append_here(AsItIs(own))
         elif not (self._live or in_test_mode()):
             raise NotStartedError("Response(background=...)")
         elif isinstance(own, StarletteTasks) and type(own) in _PLAIN_LISTS:
@@ -192,6 +179,19 @@ class RequestBatch:
 
     # Storing.
 
+    async def __aexit__(self, exc_type: object, *_: object) -> None:
+        """The endpoint and what its exit stack holds are done; nothing of it has been sent."""
+        # When it has raised nothing of it is stored, as nothing would run with plain.
+        if exc_type is None:
+            await self.store()
+            if len(self._here) or not self._live:
+                # For a response that never calls its background.
+                self._scope["fastapi_inner_astack"].push_async_exit(self._leave)
+
+    async def _leave(self, exc_type: object, *_: object) -> None:
+        if exc_type is None:
+            await self.run_in_request()
+
     async def store(self) -> None:
         """Store everything that was added so far, in one transaction.
 
@@ -199,7 +199,9 @@ class RequestBatch:
             HTTPException: 503, if the store cannot just now; nothing of it is stored.
         """
         try:
-            await self._store()
+            # Nobody else stores before the commit.
+            if self._live and self._tasks.tasks:
+                await self._store_from(0)
         except (StoreUnavailableError, StoreFormatError) as error:
             self._runner.refusals.add(self._scope.get("path"), error)
             raise HTTPException(
@@ -207,19 +209,23 @@ class RequestBatch:
             ) from error
         self._committed = True
 
-    async def _store(self, start: int = 0) -> None:
-        if not self._live or not self._tasks.tasks:
+    async def _store_late(self, start: int) -> None:
+        if self._live:
+            if self._storing is None:
+                self._storing = asyncio.Lock()
+            async with self._storing:
+                await self._store_from(start)
+
+    async def _store_from(self, start: int) -> None:
+        self._adopt(start)
+        new = [t for t in self._tasks.tasks if isinstance(t, DurableTask) and not t.stored]
+        if not new:
             return
-        async with self._storing:
-            self._adopt(start)
-            new = [t for t in self._tasks.tasks if isinstance(t, DurableTask) and not t.stored]
-            if not new:
-                return
-            try:
-                await self._reserve(new)
-            except NotDurableError:
-                # An argument was changed since `add_task`: what can still be stored is.
-                await self._reserve([task for task in new if self._still_durable(task)])
+        try:
+            await self._reserve(new)
+        except NotDurableError:
+            # An argument was changed since `add_task`: what can still be stored is.
+            await self._reserve([task for task in new if self._still_durable(task)])
 
     async def _reserve(self, new: Sequence[DurableTask]) -> None:
         drafts = [(task.draft, contextvars.copy_context()) for task in new]
@@ -266,12 +272,14 @@ class RequestBatch:
 
     def _store_early(self) -> None:
         task = asyncio.get_running_loop().create_task(self._try_to_store())
+        if self._early is None:
+            self._early = set()
         self._early.add(task)
         task.add_done_callback(self._early.discard)
 
     async def _try_to_store(self) -> None:
         try:
-            await self._store(self._next)
+            await self._store_late(self._next)
         except (StoreUnavailableError, NotDurableError) as error:
             # It is tried again, and told, when the request comes to this task.
             _log.warning("jobs.not_stored_yet", error=str(error))
@@ -300,7 +308,7 @@ class RequestBatch:
     async def _run_next(self) -> None:
         index, self._next = self._next, self._next + 1
         if self._is_late(self._tasks.tasks[index]):
-            await self._store(index)
+            await self._store_late(index)
         task = self._tasks.tasks[index]
         if isinstance(task, DurableTask):
             self._take_over(task)
@@ -336,6 +344,7 @@ class RequestBatch:
 
     async def request_ended(self) -> BaseException | None:
         """Start what is stored; in test mode wait for it, and return its error."""
+        self._closed = True
         self._take_over_all()
         if not (self._runner.testing if self._live else in_test_mode()):
             self._start()
@@ -358,7 +367,7 @@ class RequestBatch:
         self._runner.start_reserved(self._ready(jobs))
         if not self._early:
             # Let go of what refers to this batch: the garbage collector has nothing to find here.
-            self._tasks = fastapi.BackgroundTasks()
+            self._tasks = _NO_TASKS
 
     def _ready(self, jobs: list[Reserved]) -> list[Reserved]:
         """Return the jobs, without the objects of their calls where tests want decoded copies."""

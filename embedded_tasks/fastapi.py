@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Scope
 from embedded_tasks.background import SCOPE, VISIT, BackgroundTask, BackgroundTasks
 from embedded_tasks.batch import RequestBatch
 from embedded_tasks.config import OnCrash
-from embedded_tasks.edge import Edge, RequestVisit, answer_queue_full
+from embedded_tasks.edge import Edge, Opening, RequestVisit, answer_queue_full
 from embedded_tasks.errors import (
     ConfigurationError,
     NotDurableError,
@@ -221,7 +221,7 @@ class _Installation:
     def _open(self, scope: Scope, tasks: fastapi.BackgroundTasks) -> None:
         batch = self._batch(scope, tasks)
         if batch is not None:
-            scope["fastapi_function_astack"].push_async_exit(_storing(batch))
+            scope["fastapi_function_astack"].push_async_exit(batch)
 
     async def _collect_by_yield(
         self, conn: HTTPConnection, tasks: fastapi.BackgroundTasks
@@ -256,7 +256,7 @@ class _Installation:
         visit = scope.get(VISIT)
         if not isinstance(visit, RequestVisit):
             # The routes were included into another app.
-            visit = RequestVisit(self._runner, scope, refuse=self._refuse, batches=None)
+            visit = RequestVisit(self._runner, refuse=self._refuse, has_edge=False)
             scope[VISIT] = visit
         return visit
 
@@ -278,38 +278,33 @@ class _Installation:
                 # A new list: requests that walk over the old one must not skip an entry.
                 route.dependant.dependencies = others
 
-    def _given(self, tasks: object) -> None:
+    def _given(self, tasks: Any) -> Opening | None:
         """An endpoint is about to be called with what FastAPI has made for this request."""
         scope = SCOPE.get()
         # Where the route still has its dependency, they are ours already.
-        if scope is not None and type(tasks) is fastapi.BackgroundTasks:
+        if scope is None or type(tasks) is not fastapi.BackgroundTasks:
+            return None
+        opening = self._visit(scope).open_later(tasks, scope)
+        if opening is None:
             self._open(scope, tasks)
+        return opening
 
-    def _seen(self, response: Response) -> None:
+    def _seen(self, response: Response, tasks: Any) -> None:
         """An endpoint returned a response with a background of its own."""
         scope = SCOPE.get()
         if scope is None:
             return
         visit = self._visit(scope)
-        batch = visit.batch(scope)
+        batch = visit.batch(scope, tasks)
         if batch is None:
             batch = visit.open(fastapi.BackgroundTasks(), scope)
-            scope["fastapi_function_astack"].push_async_exit(_storing(batch))
+            scope["fastapi_function_astack"].push_async_exit(batch)
         batch.join(response, all_durable=isinstance(scope.get("route"), DurableRoute))
 
 
 def _uses(dependant: Dependant) -> bool:
     """Return whether a dependency may add tasks, or do something when the endpoint has returned."""
     return dependant.background_tasks_param_name is not None or not ends_at_once(dependant.call)
-
-
-def _storing(batch: RequestBatch) -> Callable[..., Any]:
-    async def store(exc_type: object, *_: object) -> None:
-        # The endpoint raised: nothing of it is stored, as nothing would run with plain.
-        if exc_type is None:
-            await batch.store()
-
-    return store
 
 
 def _warn_of_mounts(app: Any) -> None:

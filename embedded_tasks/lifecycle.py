@@ -49,11 +49,18 @@ class Lifecycle:
         # A thread runs one loop at a time, under test perhaps another one, or one of trio's. To ask
         # for the running loop would be a system call (Python before 3.12), in every request.
         loop = self._loop
-        return self.is_running and self.in_its_thread() and loop is not None and loop.is_running()
+        return (
+            loop is not None
+            and self.session is not None
+            and threading.get_ident() == self._thread
+            and self._forks == forks()
+            and loop.is_running()
+        )
 
     def current_task(self) -> asyncio.Task[Any] | None:
-        """Return the task that runs now, if it runs on the session's event loop."""
-        return asyncio.current_task(self._loop) if self.on_this_loop() else None
+        """Return the task that runs now on the session's event loop, whoever asks."""
+        # As in `on_this_loop`, which is for the caller to ask where it matters.
+        return None if self._loop is None else asyncio.current_task(self._loop)
 
     def in_its_thread(self) -> bool:
         """Return whether this is called in the thread of the session's event loop."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from anyio import from_thread
 from fastapi import FastAPI
@@ -37,8 +37,17 @@ __all__ = [
     "without",
 ]
 
-_Given = Callable[[object], None]
-_Seen = Callable[[Response], None]
+
+class _Opening(Protocol):
+    """What knows how to store tasks of a request that has none yet."""
+
+    def endpoint_returned(self, tasks: Any) -> None:
+        """The endpoint has returned, and perhaps put tasks into the list by hand."""
+        ...
+
+
+_Given = Callable[[Any], _Opening | None]
+_Seen = Callable[[Response, Any], None]
 
 _WATCHED = "_embedded_tasks_watched"
 _SHOWS = "_embedded_tasks_shows"
@@ -170,8 +179,10 @@ def watch(route: Any, given: _Given, seen: _Seen) -> bool:
 
     Args:
         route: An APIRoute, or what FastAPI makes of one for an included router.
-        given: Gets the `BackgroundTasks` that an async endpoint is called with.
-        seen: Gets the response; both find the request by `SCOPE`.
+        given: Gets the `BackgroundTasks` that an async endpoint is called with; what it returns is
+            told when the endpoint has returned.
+        seen: Gets the response, and those `BackgroundTasks` if they are known; both find the
+            request by `SCOPE`.
 
     Returns:
         Whether that is new; a route is watched once.
@@ -191,19 +202,39 @@ def watch(route: Any, given: _Given, seen: _Seen) -> bool:
 def _watched(
     endpoint: Callable[..., Any], tasks: str | None, given: _Given, seen: _Seen
 ) -> Callable[..., Any]:
-    async def wait(result: Awaitable[Any]) -> Any:
-        response = await result
+    if not inspect.iscoroutinefunction(endpoint):
+        return _watched_in_a_thread(endpoint, seen)
+
+    name = tasks or ""
+
+    @functools.wraps(endpoint)
+    async def call_with_tasks(*args: Any, **kwargs: Any) -> Any:
+        of_request = kwargs[name]
+        opening = given(of_request)
+        response = await endpoint(*args, **kwargs)
         if isinstance(response, Response) and response.background is not None:
-            seen(response)
+            seen(response, of_request)
+        if opening is not None:
+            opening.endpoint_returned(of_request)
         return response
 
     @functools.wraps(endpoint)
-    async def call_async(*args: Any, **kwargs: Any) -> Any:
-        if tasks is not None:
-            given(kwargs[tasks])
+    async def call(*args: Any, **kwargs: Any) -> Any:
         response = await endpoint(*args, **kwargs)
         if isinstance(response, Response) and response.background is not None:
-            seen(response)
+            seen(response, None)
+        return response
+
+    watched = call if tasks is None else call_with_tasks
+    setattr(watched, _SHOWS, True)
+    return watched
+
+
+def _watched_in_a_thread(endpoint: Callable[..., Any], seen: _Seen) -> Callable[..., Any]:
+    async def wait(result: Awaitable[Any]) -> Any:
+        response = await result
+        if isinstance(response, Response) and response.background is not None:
+            seen(response, None)
         return response
 
     @functools.wraps(endpoint)
@@ -213,25 +244,26 @@ def _watched(
             return wait(result)
         if isinstance(result, Response) and result.background is not None:
             # In a thread: a `def` endpoint.
-            from_thread.run_sync(seen, result)
+            from_thread.run_sync(seen, result, None)
         return result
 
-    if not inspect.iscoroutinefunction(endpoint):
-        return call
-    setattr(call_async, _SHOWS, True)
-    return call_async
+    return call
 
 
 def _with_scope(app: ASGIApp) -> ASGIApp:
-    async def with_scope(scope: Scope, receive: Receive, send: Send) -> None:
+    def with_scope(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine of its own: this is in the way of every request.
         if SCOPE.get() is scope:
-            await app(scope, receive, send)
-            return
-        # A middleware has made a copy of it.
-        token = SCOPE.set(scope)
-        try:
-            await app(scope, receive, send)
-        finally:
-            SCOPE.reset(token)
+            return app(scope, receive, send)
+        return _call_with(app, scope, receive, send)
 
     return with_scope
+
+
+async def _call_with(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Call the app of a route for a copy of a request's scope, which a middleware has made."""
+    token = SCOPE.set(scope)
+    try:
+        await app(scope, receive, send)
+    finally:
+        SCOPE.reset(token)

@@ -112,7 +112,7 @@ class Runner(Enqueuer):
         return self._running("stopping").signals.told
 
     def current_task(self) -> asyncio.Task[Any] | None:
-        """Return the task that runs now, if it runs on the runner's event loop."""
+        """Return the task that runs now on the runner's event loop, whoever asks."""
         return self._life.current_task()
 
     @asynccontextmanager

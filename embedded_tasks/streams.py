@@ -7,10 +7,10 @@ responses, which are the server's to wait for. Used by the edge of an app.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 import structlog
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Send
 
 from embedded_tasks.clock import Clock, SystemClock, pause
 from embedded_tasks.runner import Runner
@@ -42,47 +42,65 @@ class EventStreams:
         self._cut: set[asyncio.Task[object]] = set()
         self._watch: asyncio.Task[None] | None = None
 
-    async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the app for one request, and end its event stream when its time is over."""
-        # Under test an app may be called on another loop, where there is nothing to watch.
-        task = self._runner.current_task()
-        if task is None or scope["type"] != "http":
-            await app(scope, receive, send)
-            return
+    def watched(self, send: Send, task: asyncio.Task[object] | None) -> Send:
+        """Return `send` for a request, which sees when an event stream begins and ends.
 
-        async def watched(message: Message) -> None:
+        It is in the way of every answer: no more than a look at its headers.
+
+        Args:
+            send: The server's.
+            task: What is ended if it is one; the task that the request runs in.
+        """
+        is_open = False
+
+        def see(message: Message) -> Awaitable[None]:
+            nonlocal is_open
             if message["type"] == "http.response.start":
-                if _is_event_stream(message.get("headers", ())):
+                # Under test an app may be called on another loop, where there is nothing to watch.
+                if (
+                    task is not None
+                    and _is_event_stream(message.get("headers", ()))
+                    and self._runner.runs_on_this_loop()
+                ):
+                    is_open = True
                     self._opened(task)
-            elif task in self._open and not message.get("more_body", False):
+            elif is_open and not message.get("more_body", False):
                 # What runs after the response is not cut off.
                 self._closed(task)
-            await send(message)
+            return send(message)
 
-        try:
-            await app(scope, receive, watched)
-        except asyncio.CancelledError:
-            if not self._was_cut(task):
-                raise
-            await send(_LAST)
-        finally:
-            if task in self._open:
-                self._closed(task)
+        return see
+
+    def over(self, task: asyncio.Task[object] | None) -> None:
+        """A request has ended, perhaps without the last word of its stream."""
+        if self._open:
+            self._closed(task)
+
+    async def was_ended(
+        self, error: BaseException, task: asyncio.Task[object] | None, send: Send
+    ) -> bool:
+        """Return whether a request has raised because its stream was ended here; say so then."""
+        if not (isinstance(error, asyncio.CancelledError) and self._was_cut(task)):
+            return False
+        await send(_LAST)
+        return True
 
     def _opened(self, task: asyncio.Task[object]) -> None:
         self._open.add(task)
         if self._watch is None:
             self._watch = asyncio.create_task(self._end_all(), name="embedded_tasks streams")
 
-    def _closed(self, task: asyncio.Task[object]) -> None:
+    def _closed(self, task: asyncio.Task[object] | None) -> None:
+        if task is None or task not in self._open:
+            return
         self._open.discard(task)
         if not self._open and self._watch is not None:
             self._watch.cancel()
             self._watch = None
 
-    def _was_cut(self, task: asyncio.Task[object]) -> bool:
+    def _was_cut(self, task: asyncio.Task[object] | None) -> bool:
         """Return whether a cancellation was ours, and nobody else's too."""
-        if task not in self._cut:
+        if task is None or task not in self._cut:
             return False
         self._cut.discard(task)
         return task.uncancel() == 0

@@ -13,7 +13,7 @@ import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Header, HTTPException, WebSocket
 
 from embedded_tasks import TaskRunner
-from embedded_tasks.edge import RequestVisit
+from embedded_tasks.batch import RequestBatch
 from tests.web.drop_in import tasks
 from tests.web.drop_in.serving import all_ended, client_of, serving
 from tests.web.drop_in.sockets import talk
@@ -25,13 +25,13 @@ pytestmark = pytest.mark.anyio
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of the requests for which the adapter has made a batch."""
     paths: list[str] = []
-    original = RequestVisit.open
+    original = RequestBatch.__init__
 
-    def open_and_note(visit: RequestVisit, background_tasks: Any, scope: Any) -> Any:
+    def make_and_note(batch: RequestBatch, runner: Any, given: Any, scope: Any, **how: Any) -> None:
         paths.append(scope["path"])
-        return original(visit, background_tasks, scope)
+        original(batch, runner, given, scope, **how)
 
-    monkeypatch.setattr(RequestVisit, "open", open_and_note)
+    monkeypatch.setattr(RequestBatch, "__init__", make_and_note)
     return paths
 
 

@@ -1,0 +1,128 @@
+"""What a request costs, in counts of calls: where it has no tasks next to nothing, never seconds.
+
+What lives here: bounds on the adapter's own work for each request. What does not: what the store
+does (test_costs.py), how fast it is (benchmarks). Run by pytest.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from fastapi import APIRouter, BackgroundTasks, FastAPI
+from starlette.types import Message
+
+import embedded_tasks
+from embedded_tasks import TaskRunner
+
+pytestmark = pytest.mark.anyio
+
+_OURS = str(Path(embedded_tasks.__file__).parent)
+
+
+async def nothing(number: int) -> None: ...
+
+
+router = APIRouter()
+
+
+@router.post("/none")
+async def without() -> None: ...
+
+
+@router.post("/unused")
+async def with_unused(background_tasks: BackgroundTasks) -> None: ...
+
+
+@router.post("/one")
+async def with_one(background_tasks: BackgroundTasks) -> None:
+    background_tasks.add_task(nothing, 1)
+
+
+@pytest.fixture
+async def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[FastAPI]:
+    monkeypatch.setenv("EMBEDDED_TASKS_TESTING", "0")
+    app = FastAPI()
+    app.include_router(router)
+    # Nothing starts: the attempts are no part of a request.
+    TaskRunner(tmp_path / "tasks.db", modules=["tests"], concurrency=0).install(app)
+    async with app.router.lifespan_context(app):
+        for path in ("/none", "/unused", "/one"):
+            await ask(app, path)
+        yield app
+
+
+async def ask(app: FastAPI, path: str) -> None:
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [],
+        "server": ("localhost", 80),
+        "client": ("localhost", 1),
+    }
+    await app(scope, receive, send)
+
+
+async def receive() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def send(message: Message) -> None:
+    if message["type"] == "http.response.start":
+        assert message["status"] == 200
+
+
+class Calls:
+    """Counts the calls of our own functions while a request is under way, on its thread.
+
+    A coroutine that goes on after it has waited counts once more.
+    """
+
+    def __init__(self) -> None:
+        self.by_name: Counter[str] = Counter()
+
+    @property
+    def total(self) -> int:
+        return self.by_name.total()
+
+    async def count(self, app: FastAPI, path: str) -> None:
+        sys.setprofile(self._see)
+        try:
+            await ask(app, path)
+        finally:
+            sys.setprofile(None)
+
+    def _see(self, frame: FrameType, event: str, _argument: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(_OURS):
+            self.by_name[code.co_qualname] += 1
+
+
+async def test_a_request_without_tasks_calls_next_to_nothing_of_ours(app: FastAPI) -> None:
+    calls = Calls()
+    await calls.count(app, "/none")
+    # The edge, what it remembers, the look at the answer's headers, and what the endpoint returned.
+    assert 3 <= calls.total <= 11, calls.by_name
+
+
+async def test_a_request_that_does_not_use_its_background_tasks_pays_little_for_them(
+    app: FastAPI,
+) -> None:
+    calls = Calls()
+    await calls.count(app, "/unused")
+    assert calls.total <= 22, calls.by_name
+    # Neither a batch nor anything of the store.
+    files = {name.partition(".")[0] for name in calls.by_name}
+    assert not files & {"RequestBatch", "FrontDoor", "Store", "NonDurable"}

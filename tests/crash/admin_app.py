@@ -33,7 +33,7 @@ async def ready() -> int:
     return os.getpid()
 
 
-@app.post("/work/{key}")
+@app.post("/stay/{key}")
 async def add_work(key: str) -> str:
     return (await runner.options(on_crash="hold").enqueue(work, key, 60.0)).id
 

@@ -39,7 +39,7 @@ def test_a_death_is_told_on_the_page_in_the_routes_and_in_the_log(
     app = "tests.crash.admin_app:app"
     doomed, other = place.server(app=app), place.server(app=app, concurrency=0)
     doomed.ready()
-    beside = doomed.post("/work/beside")
+    beside = doomed.post("/stay/beside")
     place.wait_for("started", ["beside"])
     other.ready()
     # Nobody asks for its end, so that the system can still be asked how it ended.

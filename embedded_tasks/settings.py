@@ -149,7 +149,7 @@ class Settings:
             environment=_environment(options.get("environment")),
             log_successes=bool(options.get("log_successes", False)),
             observers=_observers(options.get("observers", ())),
-            secrets=Masking(options.get("secrets", ())).names,
+            secrets=_secrets(options.get("secrets", ())),
         )
 
 
@@ -272,3 +272,11 @@ def _one_of(name: str, value: object, known: str) -> str:
     if value not in known.split():
         raise ConfigurationError(f"{name}={value!r}: expected one of {known}.")
     return str(value)
+
+
+def _secrets(given: object) -> tuple[str, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ConfigurationError(
+            f"secrets={given!r}: expected names of arguments and fields, such as ['iban']."
+        )
+    return Masking(given).names

@@ -86,6 +86,9 @@ BAD: list[tuple[str, Any]] = [
     ("environment", 7),
     ("environment", "x" * 101),
     ("observers", print),
+    ("secrets", 7),
+    ("secrets", None),
+    ("secrets", "iban"),
     ("observers", ["print"]),
 ]
 

@@ -96,8 +96,8 @@ class FileTrouble:
         if not found:
             return None
         problem = (
-            f"{named(sorted(found))} writes to {self._path} just now. {self._bug} A program is seen "
-            "only while its transaction is open: it may write again when this is not said any more."
+            f"{named(sorted(found))} writes to {self._path} just now. {self._bug} A program is "
+            "seen only while its transaction is open: it may write again when this is not said."
         )
         _log.error("store.foreign_writer", file=self._path, problem=problem)
         return problem

@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from benchmarks import page, report, soak
+from benchmarks.admin import Looking
 from benchmarks.between import Latency, Processes
 from benchmarks.depth import Depth, Pruning
 from benchmarks.fairness import Fairness
@@ -33,7 +34,7 @@ __all__ = ["main"]
 
 # The first ones are measured by default; the others with --full, --peers or by name.
 _GROUPS = ("raw", "enqueue", "life", "http", "between", "fairness", "idle", "disk", "prune")
-_LONG = ("depth",)
+_LONG = ("depth", "admin")
 # What is counted and not timed comes out the same in each round, and once is enough.
 _ONCE = ("idle", "disk")
 
@@ -107,6 +108,16 @@ def _cases(place: Place, options: argparse.Namespace, stack: ExitStack) -> list[
         ],
         "depth": lambda: [
             Depth(place, options.depth, max(500, int(10_000 * scale)), options.dead).measure
+        ],
+        "admin": lambda: [
+            Looking(
+                place,
+                options.depth,
+                live=max(200, int(60_000 * scale)),
+                calls=max(1, int(9 * scale)),
+                seconds=5.0 * _shorter(scale),
+                pure=options.pure,
+            ).measure
         ],
     }
     return [case for name in options.only if name in makers for case in makers[name]()]

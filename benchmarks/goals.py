@@ -159,6 +159,15 @@ GOALS: Final = [
         most=True, unit="s",
     ),
     Goal("memory with them, beyond an empty file", _of("depth.more"), 10.0, most=True, unit="MiB"),
+    Goal(
+        "dashboard, 1,000,000 jobs: slowest first call of a page", _of("admin.first"), 100,
+        most=True, unit="ms",
+    ),
+    Goal("... slowest of the others", _of("admin.warm"), 100, most=True, unit="ms"),
+    Goal(
+        "claims beside ten looks at it a second, to claims alone",
+        _ratio("admin.watched", "admin.alone"), 0.9,
+    ),
     Goal("idle, one: calls of our threads", _of("idle.one.threads"), 0, most=True, unit="per min"),
     Goal("... four processes: each", _of("idle.four.threads"), 0, most=True, unit="per min"),
     Goal(

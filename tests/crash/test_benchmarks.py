@@ -69,6 +69,7 @@ SLOW = pytest.mark.slow
         (["http"], "http.durable.p99"),
         (["between"], "latency.other.p99"),
         (["fairness"], "ping.process.p99"),
+        pytest.param(["admin"], "admin.beside.p99", marks=SLOW),
         pytest.param(["prune"], "prune.removed", marks=SLOW),
         pytest.param(["depth"], "depth.later", marks=SLOW),
     ],

@@ -167,7 +167,9 @@ def _check_owners(path: Path, folder: Path) -> None:
                 f"processes and give the files to this one: chown -R {os.geteuid()} {path}*"
             )
     if path.is_file() and not os.access(path, os.R_OK | os.W_OK):
-        raise PermissionError(errno.EACCES, "it cannot be read and written", str(path))
+        is_read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+        number = errno.EROFS if is_read_only else errno.EACCES
+        raise OSError(number, "it cannot be read and written", str(path))
 
 
 def _entries(folder: Path) -> Iterator[Path]:

@@ -182,6 +182,7 @@ os.setuid(int(os.environ["VISITOR"]))
 try:
     asyncio.run(main())
 except ConfigurationError as error:
+    print(error, flush=True)
     sys.exit(77 if "belongs to user" in str(error) and "sudo -u" in str(error) else 78)
 """
 
@@ -227,6 +228,26 @@ def test_root_is_refused_on_an_app_s_file_and_leaves_nothing_there(app_s_place: 
     assert sorted(place.folder.rglob("*")) == before
     assert {path.lstat().st_uid for path in before} == {UID}
     leave(app)
+
+
+def test_a_folder_that_the_app_may_not_write_is_refused_and_left_as_it_was(
+    app_s_place: Place,
+) -> None:
+    place = app_s_place
+    place.folder.chmod(0o555)
+    child = visit(place, UID)
+    assert child.wait() == 78
+    assert b"correct the permissions" in all_of(child)
+    assert list(place.folder.iterdir()) == []
+    place.folder.chmod(0o755)
+    app = visit(place, UID)
+    is_open(app)
+    leave(app)
+
+
+def all_of(child: Child) -> bytes:
+    assert child.popen.stdout is not None
+    return bytes(child.popen.stdout.read())
 
 
 def test_root_leaves_nothing_beside_a_file_that_the_app_has_not_opened_yet(

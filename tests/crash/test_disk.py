@@ -89,6 +89,27 @@ def test_a_start_on_a_full_disk_is_refused_and_works_when_there_is_room(place: P
     assert place.is_sound()
 
 
+def test_a_start_on_a_read_only_disk_is_refused_and_works_when_it_can_be_written(
+    place: Place,
+) -> None:
+    remount = small_disk(place, "4m")
+    first = serve(place)
+    assert first.post("before").status == 202
+    first.kill()
+    remount("ro")
+    site = begin(place, None, {})
+    assert site.wait() != 0
+    said = "\n".join(map(str, place.failures()))
+    assert "ConfigurationError" in said
+    assert "is on a read-only file system" in said
+    remount("rw")
+    again = serve(place)
+    again.accepted += first.accepted
+    again.lost_nothing(place)
+    again.kill()
+    assert place.is_sound()
+
+
 def test_a_disk_that_turns_read_only_refuses_and_goes_on_when_it_can_be_written(
     place: Place, faults: Faults
 ) -> None:

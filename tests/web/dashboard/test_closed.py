@@ -210,6 +210,28 @@ async def test_what_fails_says_what_to_do_next(
     assert again.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/", "runner.enqueue"),
+        ("/jobs", "runner.enqueue"),
+        ("/jobs?q=state:failed", "No job"),
+        ("/errors", "No attempt has failed"),
+        ("/queues", "runner.options"),
+        ("/tasks", "runner.enqueue"),
+        ("/audit", "who=lambda"),
+    ],
+)
+async def test_what_is_empty_says_how_it_is_filled(
+    client: httpx.AsyncClient, path: str, says: str
+) -> None:
+    client.headers["x-roles"] = "read"
+    page = (await client.get(path)).text
+    main = page[page.index("<main") : page.index("</main>")]
+    empty = main[main.index('class="empty"') :]
+    assert says in re.sub(r"<[^>]+>", "", empty), empty
+
+
 async def test_a_job_that_is_in_another_state_says_so(
     client: httpx.AsyncClient, runner: TaskRunner
 ) -> None:

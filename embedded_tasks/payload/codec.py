@@ -122,7 +122,7 @@ def decode_arguments(text: str, resolver: Resolver) -> tuple[tuple[Any, ...], di
     _, args, kwargs = _read(text, resolver, 3)
     if type(args) is not list or type(kwargs) is not dict:
         raise held("The stored text is damaged: it holds no arguments")
-    if not all(type(name) is str for name in kwargs):
+    if kwargs and not all(type(name) is str for name in kwargs):
         raise held("The stored text is damaged: an argument has no name")
     return tuple(args), kwargs
 
@@ -178,7 +178,7 @@ def _plain_text(document: list[Any]) -> str | None:
 
 def _read(text: str, resolver: Resolver, length: int) -> list[Any]:
     try:
-        if f'"{TAG}"' in text:
+        if _TAG_QUOTED in text:
             untag = functools.partial(_untag, resolver)
             document = json.loads(text, object_hook=untag, parse_constant=_refuse_constant)
         else:
@@ -215,4 +215,14 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 # Made once: `json.loads` with an argument makes a decoder at each call.
-_read_plain: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_plain: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+_TAG_QUOTED: Final = f'"{TAG}"'
+
+
+def _read_plain(text: str) -> Any:
+    # As `decode`, which looks for white space around it first; there is none in what we write.
+    try:
+        document, end = _plain.raw_decode(text)
+    except json.JSONDecodeError:
+        end = -1
+    return document if end == len(text) else _plain.decode(text)

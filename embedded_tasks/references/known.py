@@ -300,9 +300,10 @@ class References:
 
     def _loaded(self, name: str) -> ModuleType | None:
         """Return an imported module; the running program counts under the name it would have."""
-        if name == main_name() and (self._main_is_app or name not in sys.modules):
+        found = sys.modules.get(name)
+        if (found is None or self._main_is_app) and name == main_name():
             return sys.modules["__main__"]
-        return sys.modules.get(name)
+        return found
 
     def _import(self, name: str) -> ModuleType:
         module = self._loaded(name)

@@ -84,9 +84,9 @@ def test_a_file_that_is_put_in_its_place_is_not_touched(place: Place) -> None:
     again = serve(place)
     assert again.post("again").status == 202
     again.lost_nothing(place)
+    wait_until(lambda: place.states() == {"succeeded": 2}, "the outcomes are stored")
     again.kill()
     assert place.is_sound()
-    assert place.states() == {"succeeded": 2}
 
 
 def filled(place: Place) -> Site:

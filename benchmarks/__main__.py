@@ -28,12 +28,15 @@ from benchmarks.idle import Disk, Idle, can_trace
 from benchmarks.life import Enqueuing, Life
 from benchmarks.raw import Raw
 from benchmarks.rivals import Rivals
+from benchmarks.streams import Streams
 from benchmarks.web import Web
 
 __all__ = ["main"]
 
 # The first ones are measured by default; the others with --full, --peers or by name.
-_GROUPS = ("raw", "enqueue", "life", "http", "between", "fairness", "idle", "disk", "prune")
+_GROUPS = (
+    "raw", "enqueue", "life", "http", "between", "fairness", "streams", "idle", "disk", "prune",
+)  # fmt: skip  # in the order in which they are measured
 _LONG = ("depth", "admin")
 # What is counted and not timed comes out the same in each round, and once is enough.
 _ONCE = ("idle", "disk")
@@ -101,6 +104,11 @@ def _cases(place: Place, options: argparse.Namespace, stack: ExitStack) -> list[
             Latency(place, max(5, int(200 * scale))).measure,
         ],
         "fairness": lambda: [Fairness(place, 3.0 * _shorter(scale), pure=options.pure).measure],
+        "streams": lambda: [
+            Streams(
+                place, 3.0 * _shorter(scale), max(500, int(20_000 * scale)), pure=options.pure
+            ).measure
+        ],
         "prune": lambda: [
             Pruning(
                 place, max(1_000, int(20_000 * scale)), max(2_000, int(200_000 * scale))

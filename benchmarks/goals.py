@@ -64,6 +64,14 @@ def _ratio(over: str, under: str) -> Callable[[Figures], list[float] | None]:
     return measure
 
 
+def _beyond(figures: Figures, over: str, under: str) -> list[float] | None:
+    """The one less the other, round by round."""
+    more, less = figures.samples.get(over), figures.samples.get(under)
+    if not more or not less:
+        return None
+    return [max(0.0, one - other) for one, other in zip(more, less, strict=True)]
+
+
 def _to_rivals(*words: str) -> Callable[[Figures], list[float] | None]:
     """Ours to the fastest of the rivals whose names have one of the words."""
 
@@ -186,6 +194,19 @@ GOALS: Final = [
     Goal(
         '99th percentile of /ping beside CPU work with run_in="process"',
         _ratio("ping.process.p99", "ping.none.p99"), 2.0, most=True,
+    ),
+    Goal(
+        "requests/s with a durable task beside 50 open dashboards, to none",
+        _ratio("watched.pages.rate", "watched.none.rate"), 0.95,
+    ),
+    Goal(
+        "... jobs/s, drained",
+        _ratio("watched.pages.jobs", "watched.none.jobs"), 0.95,
+    ),
+    Goal(
+        "from SIGTERM to the end beside them, beyond none",
+        lambda figures: _beyond(figures, "watched.pages.exit", "watched.none.exit"), 0.5,
+        most=True, unit="s",
     ),
     Goal("removed by the pruner, beside claims", _of("prune.removed"), 5_000, unit="jobs/s"),
     Goal(

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import admin, between, depth, fairness, idle, life, raw, rivals, web
+from benchmarks import admin, between, depth, fairness, idle, life, raw, rivals, streams, web
 from benchmarks.figures import Figures
 from benchmarks.files import JOURNAL_MODE, SYNCHRONOUS
 from benchmarks.goals import judged
@@ -24,12 +24,12 @@ __all__ = ["FIGURES", "RATIOS", "about", "document", "number", "text", "write_js
 
 FIGURES = [
     *raw.FIGURES, *life.FIGURES, *web.FIGURES, *between.FIGURES, *fairness.FIGURES,
-    *depth.FIGURES, *admin.FIGURES, *idle.FIGURES,
+    *streams.FIGURES, *depth.FIGURES, *admin.FIGURES, *idle.FIGURES,
 ]  # fmt: skip  # as they are printed
 
 RATIOS = [
-    *life.RATIOS, *web.RATIOS, *between.RATIOS, *fairness.RATIOS, *depth.RATIOS,
-    *admin.RATIOS,
+    *life.RATIOS, *web.RATIOS, *between.RATIOS, *fairness.RATIOS, *streams.RATIOS,
+    *depth.RATIOS, *admin.RATIOS,
 ]  # fmt: skip  # as they are printed
 
 _PACKAGES = (

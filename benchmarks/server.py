@@ -12,25 +12,33 @@ import socket
 
 import structlog
 import uvicorn
-from fastapi import BackgroundTasks, FastAPI
+from fastapi import BackgroundTasks, Depends, FastAPI
 
 from benchmarks.jobs import nothing
-from embedded_tasks import TaskRunner
+from embedded_tasks import TaskRunner, admin
 from embedded_tasks.job import JobState
 
 __all__ = ["make_app"]
 
 
-def make_app(database: str | None) -> FastAPI:
+async def _anybody() -> None:
+    """Let everybody in."""
+
+
+def make_app(database: str | None, *, watched: bool = False) -> FastAPI:
     """Return the app; with a database, its background tasks are durable.
 
     Args:
         database: The runner's file, or None for no runner at all.
+        watched: With the status routes and the dashboard.
     """
     app = FastAPI()
     runner = TaskRunner(database, modules=["benchmarks"]) if database else None
     if runner is not None:
         runner.install(app)
+    if runner is not None and watched:
+        routes = admin.router(runner, dependencies=[Depends(_anybody)])
+        app.include_router(routes, prefix="/admin")
 
     @app.post("/task")
     async def task(background_tasks: BackgroundTasks) -> dict[str, bool]:
@@ -62,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--database")
     parser.add_argument("--pure", action="store_true")
+    parser.add_argument("--watched", action="store_true")
     options = parser.parse_args()
     # The port is all that is read of what this process prints.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
@@ -69,7 +78,7 @@ def main() -> None:
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        make_app(options.database),
+        make_app(options.database, watched=options.watched),
         http="h11" if options.pure else "httptools",
         loop="asyncio" if options.pure else "uvloop",
         log_level="warning",

@@ -7,8 +7,10 @@ modules that measure.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,11 +28,27 @@ class Serving:
 
     Args:
         port: Where it listens.
-        pid: Its process.
+        process: Its process.
     """
 
     port: int
-    pid: int
+    process: subprocess.Popen[str]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def processor_time(self) -> float:
+        """Return the seconds of processor time that it has had."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def end(self) -> float:
+        """Tell it to end; return how many seconds that took."""
+        begun = time.perf_counter()
+        self.process.terminate()
+        self.process.wait(timeout=60)
+        return time.perf_counter() - begun
 
     def load(
         self, path: str, seconds: float, *, connections: int, pause: float = 0.0
@@ -45,10 +63,19 @@ class Serving:
 
 
 @contextmanager
-def serve(database: Path | None = None, *, pure: bool = False) -> Iterator[Serving]:
-    """Yield a server, with a runner if there is a file for one; it is killed at the end."""
+def serve(
+    database: Path | None = None, *, pure: bool = False, watched: bool = False
+) -> Iterator[Serving]:
+    """Yield a server, with a runner if there is a file for one; it is killed at the end.
+
+    Args:
+        database: The runner's file.
+        pure: Without uvicorn's fast parts.
+        watched: With the status routes and the dashboard.
+    """
     arguments = ["--database", str(database.resolve())] if database is not None else []
     arguments += ["--pure"] if pure else []
+    arguments += ["--watched"] if watched else []
     command = [sys.executable, "-m", "benchmarks.server", *arguments]
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -59,7 +86,7 @@ def serve(database: Path | None = None, *, pure: bool = False) -> Iterator[Servi
             # Answered as soon as the app has started.
             with urlopen(f"http://127.0.0.1:{int(line)}/waiting") as answer:
                 answer.read()
-            yield Serving(int(line), process.pid)
+            yield Serving(int(line), process)
         finally:
             # What still waits is of no interest; a shutdown would only take its time.
             process.kill()

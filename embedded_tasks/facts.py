@@ -17,11 +17,16 @@ __all__ = [
     "AuditEntry",
     "AuditPage",
     "Durability",
+    "EventKey",
     "FeedEvent",
     "FeedKind",
     "NonDurableSite",
     "ProcessReport",
 ]
+
+
+EventKey = tuple[str, str | None, int | None, float, str | None]
+"""Names an event, whoever tells it."""
 
 
 class FeedKind(StrEnum):
@@ -69,6 +74,13 @@ class FeedEvent:
     attempt: int | None = None
     outcome: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> EventKey:
+        """What is the same when the same is told twice."""
+        if self.kind is FeedKind.OPERATOR:
+            return (self.kind, self.details.get("target"), self.attempt, self.at, self.outcome)
+        return (self.kind, self.job_id, self.attempt, self.at, self.outcome)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,15 @@ What lives here: `Reports`, which reads and never holds a writer up. What does n
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from embedded_tasks.changes import Change
 from embedded_tasks.charts import SeriesAsked, series_of, task_reports
 from embedded_tasks.clock import Clock, Duration
 from embedded_tasks.durability import durability_of
 from embedded_tasks.errors import JobNotFoundError
+from embedded_tasks.feed import Listener
 from embedded_tasks.job import JobRecord, ShownState
 from embedded_tasks.known_queues import known_queues
 from embedded_tasks.reported import (
@@ -196,6 +198,38 @@ class Reports:
             `async for event in runner.reports.events(last_event_id): ...`
         """
         return self._session("reports").operating.feed.listen(after, job_id)
+
+    async def listener(self) -> Listener:
+        """Return a listener to all events; what is told at one time comes to it as one batch."""
+        return await self._session("reports").operating.feed.join()
+
+    async def missed(self, after: str) -> Sequence[FeedEvent] | None:
+        """Return what has happened since an event; None where it is too much or too long ago."""
+        return await self._session("reports").operating.feed.missed(after)
+
+    async def given(self, ids: Iterable[str]) -> Mapping[str, tuple[str, str]]:
+        """Return the task and the stored arguments of these jobs, of those that are there."""
+        return await self._session("reports").store.news.given(ids)
+
+    async def mark(self) -> str:
+        """Return the mark of what is stored now: `changes(after=)` tells when it is another."""
+        return await self._session("reports").operating.feed.changes.mark()
+
+    @property
+    def last_mark(self) -> str | None:
+        """The mark that `changes` told last; None when nobody follows it."""
+        return self._session("reports").operating.feed.changes.announced
+
+    def changes(self, after: str | None = None) -> AsyncIterator[Change]:
+        """Tell that something has changed, and not what, until the runner stops.
+
+        Soon after a change when nothing was told for a while, every two seconds while much
+        happens, and less often when many follow: what it costs depends on neither.
+
+        Args:
+            after: The mark that is known; another one is told at once.
+        """
+        return self._session("reports").operating.feed.changes.follow(after)
 
     async def durability(self) -> Durability:
         """Return how safe what is stored is, and who has the file open."""

@@ -173,10 +173,24 @@ class Desk:
                 found = self.shown.masking_for(await self.runner.reports.job(job_id))
             except JobNotFoundError:
                 return self.shown.masking
-            self._maskings[job_id] = found
-            while len(self._maskings) > _MOST_KEPT:
-                self._maskings.popitem(last=False)
+            self._keep(job_id, found)
         return found
+
+    async def maskings_for(self, ids: Collection[str]) -> dict[str, Masking]:
+        """Return what hides the secrets of each of these jobs; one reading tells of all."""
+        found = {job_id: self._maskings[job_id] for job_id in ids if job_id in self._maskings}
+        unknown = [job_id for job_id in ids if job_id not in found]
+        if unknown:
+            given = await self.runner.reports.given(unknown)
+            for job_id, (task, args) in given.items():
+                found[job_id] = self.shown.masking_of(task, args)
+                self._keep(job_id, found[job_id])
+        return {job_id: found.get(job_id, self.shown.masking) for job_id in ids}
+
+    def _keep(self, job_id: str, masking: Masking) -> None:
+        self._maskings[job_id] = masking
+        while len(self._maskings) > _MOST_KEPT:
+            self._maskings.popitem(last=False)
 
     async def line(self, record: JobRecord) -> JobLine:
         """Return a job for a list, without the secrets among its arguments."""

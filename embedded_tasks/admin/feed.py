@@ -1,7 +1,7 @@
 """Events as streams that end by themselves: when the process does, and when they have lived long.
 
 What lives here: how a stream waits, breathes and ends. What does not: where events come from
-(`runner.reports`) and who may hear them (`streams`, `status`). Called by both.
+(`runner.reports`, `broadcast`). Called by the streams of this folder.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from embedded_tasks.admin.moments import known_moment
-from embedded_tasks.admin.sse import KEEP_ALIVE, frame, retry
 from embedded_tasks.masking import Masking
 from embedded_tasks.reported import FeedEvent
 
-__all__ = ["Pace", "data_of", "until_stopped", "written"]
+__all__ = ["Pace", "data_of", "until_stopped"]
 
 T = TypeVar("T")
 
@@ -72,33 +71,6 @@ async def until_stopped(
         close: Callable[[], Awaitable[None]] | None = getattr(source, "aclose", None)
         if close is not None:
             await close()
-
-
-async def written(
-    last: str,
-    source: AsyncIterator[FeedEvent],
-    stopping: asyncio.Event,
-    pace: Pace,
-    masking_for: Callable[[str | None], Awaitable[Masking]],
-) -> AsyncIterator[bytes]:
-    """Yield a whole stream of events as bytes.
-
-    Args:
-        last: The id of the place that the stream begins behind.
-        source: The events.
-        stopping: Set when the process is told to end.
-        pace: How long to wait and to live.
-        masking_for: Returns what hides the secrets of a job.
-    """
-    yield retry()
-    yield frame("open", {}, last)
-    async for event in until_stopped(source, stopping, pace):
-        if event is None:
-            yield KEEP_ALIVE
-        else:
-            says = any(isinstance(each, str) for each in event.details.values())
-            masking = await masking_for(event.job_id if says else None)
-            yield frame(event.kind.value, data_of(event, masking), event.id)
 
 
 def data_of(event: FeedEvent, masking: Masking) -> dict[str, Any]:

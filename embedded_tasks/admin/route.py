@@ -68,7 +68,8 @@ class StatusRoute(APIRoute):
 
     def without_body(self, scope: Scope, send: Send) -> tuple[Scope, Send]:
         """Return what makes HEAD of GET: asked like it, the app's dependencies included."""
-        has_head = "GET" in (self.methods or ()) and not self.path.endswith("/events")
+        streams = self.path.endswith(("/events", "/changes"))
+        has_head = "GET" in (self.methods or ()) and not streams
         if scope["method"] != "HEAD" or not has_head:
             return scope, send
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from embedded_tasks.admin.models import (
@@ -78,8 +79,13 @@ class Shown:
 
     def masking_for(self, record: JobRecord) -> Masking:
         """Return what hides the secrets among a job's arguments too, wherever they are said."""
+        return self.masking_of(record.task, record.args)
+
+    def masking_of(self, task: str, args: str | None) -> Masking:
+        """Return what hides the secrets among stored arguments too."""
         display = Display(self.masking)
-        self._arguments(display, record)
+        with suppress(UnreadableError):
+            display.arguments(args or "", self._parameters_of(task))
         return display.masking
 
     def arguments_text(self, record: JobRecord) -> str:

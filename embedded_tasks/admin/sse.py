@@ -17,6 +17,7 @@ KEEP_ALIVE: Final = b": keep-alive\n\n"
 """A comment: it carries nothing, and shows both ends that the connection is there."""
 
 _RECONNECT: Final = 3.0
+_ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class EventStream(StreamingResponse):
@@ -45,6 +46,6 @@ def frame(event: str, data: object, id: str | int | None = None) -> bytes:
         id: Where a client that comes again goes on; None leaves that as it is.
     """
     # ASCII without line ends: nothing in the data can end the event, or begin another.
-    text = json.dumps(data, separators=(",", ":"))
+    text = _ENCODE(data)
     place = "" if id is None else f"id: {id}\n"
     return f"{place}event: {event}\ndata: {text}\n\n".encode("ascii")

@@ -11,8 +11,9 @@ from typing import Any
 
 from fastapi import Response
 
+from embedded_tasks.admin.broadcast import Broadcast
 from embedded_tasks.admin.desk import Desk, Endpoint
-from embedded_tasks.admin.feed import data_of, until_stopped, written
+from embedded_tasks.admin.feed import data_of, until_stopped
 from embedded_tasks.admin.fields import JobId, LastEventId
 from embedded_tasks.admin.shown import lines_of
 from embedded_tasks.admin.sse import KEEP_ALIVE, EventStream, frame, retry
@@ -83,6 +84,7 @@ class _Endpoints:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._broadcast = Broadcast(desk)
 
     async def stream_events(self, last_event_id: LastEventId = None) -> Response:
         """Stream what happens, from now on or from behind `Last-Event-ID` on.
@@ -90,12 +92,9 @@ class _Endpoints:
         `reset` means that it is not known what happened meanwhile: read everything anew. A stream
         ends after an hour, and when the process is told to end; come again with the last id.
         """
-        runner = self._desk.runner
-        # With the id of now the client can come again, although nothing may have happened.
-        last = last_event_id or await runner.reports.place()
-        source = runner.reports.events(last)
-        frames = written(last, source, runner.stopping, self._desk.pace, self._desk.masking_for)
-        return EventStream(frames)
+        # Where the runner is not there, that is told by a status.
+        _ = self._desk.runner
+        return EventStream(self._broadcast.frames(last_event_id))
 
     async def stream_job(self, job_id: JobId, last_event_id: LastEventId = None) -> Response:
         """Stream what happens to one job: first how it is, at last `done`.

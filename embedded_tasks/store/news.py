@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Set as AbstractSet
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from embedded_tasks.job import FINISHED, JobState, ShownState, shown_state
 from embedded_tasks.reported import FeedEvent, FeedKind
 from embedded_tasks.store.queries import QUERIES
 from embedded_tasks.store.reader import Reader
 
-__all__ = ["OVERLAP", "News", "Place"]
+__all__ = ["OVERLAP", "Found", "News", "Place"]
 
 OVERLAP: Final = 2.0
 """Seconds that are read again: a commit may come later than the times in its rows."""
 
 _MOST: Final = 1_000
+_MOST_KEYS: Final = 50_000
 _MOST_RUNNING: Final = 500
+_OF_A_JOB: Final = frozenset({"retry", "cancel", "run_now", "delete"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,31 @@ class Place:
         if any(len(part) > 18 for part in parts):
             return None
         return cls(int(parts[0]), int(parts[1]), int(parts[2]) / 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was read.
+
+    Args:
+        events: What had not been told, in the order of time, each with the place behind it.
+        told: Names all that ended in the time that is read again next time.
+        more: Whether more has happened than was read; there are no events then.
+    """
+
+    events: list[FeedEvent]
+    told: AbstractSet[str]
+    more: bool = False
+
+
+class _Row(NamedTuple):
+    """What an event is made of."""
+
+    at: float
+    kind: FeedKind
+    seq: int
+    audit: int
+    values: list[Any]
 
 
 class News:
@@ -77,97 +105,130 @@ class News:
 
         return await self._reader.run(work)
 
-    async def since(self, place: Place, now: float) -> tuple[list[FeedEvent], bool]:
-        """Return what has happened since a place, in the order of time.
+    async def since(self, place: Place, now: float, told: AbstractSet[str] = frozenset()) -> Found:
+        """Return what has happened since a place.
 
-        Returns:
-            The events, each with the place behind it, and whether there are more than were read.
+        Args:
+            place: The place.
+            now: The time.
+            told: What was told of the time that is read again (`Found.told`).
         """
-        return await self._reader.run(partial(_since, place, now))
+        return await self._reader.run(partial(_since, place, now, told))
+
+    async def told(self, place: Place) -> AbstractSet[str]:
+        """Return the names of all that is read again behind a place, as if it had been told."""
+        return await self._reader.run(lambda connection: _keys(connection, place).all)
 
     async def running(self, now: float) -> list[tuple[FeedEvent, tuple[Any, ...] | None, int]]:
         """Return the jobs that run as events, with their progress and their last line."""
         return await self._reader.run(partial(_running, now))
 
+    async def given(self, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Return the task and the stored arguments of each of these jobs that is there."""
+        asked = {"ids": json.dumps(list(ids))}
+        rows = await self._reader.run(lambda connection: _rows(connection, "news_given", asked))
+        return {id: (task, args) for id, task, args in rows}
+
+
+class _Keys(NamedTuple):
+    """What ended from a time on: `seq:time` of jobs, `seq/number:time` of attempts."""
+
+    jobs: AbstractSet[str]
+    attempts: AbstractSet[str]
+    whole: bool
+
+    @property
+    def all(self) -> AbstractSet[str]:
+        return self.jobs | self.attempts
+
 
 def _since(
-    place: Place, now: float, connection: sqlite3.Connection
-) -> tuple[list[FeedEvent], bool]:
-    since = place.time - OVERLAP
-    found: list[tuple[float, FeedEvent, int, int]] = []
-    more = False
-    asked: dict[str, Any] = {"seq": place.seq, "since": since, "limit": _MOST}
-    rows = connection.execute(QUERIES["news_enqueued"], asked).fetchall()
-    found += [(row["at"], _event(FeedKind.ENQUEUED, row, now), row["seq"], 0) for row in rows]
-    more |= len(found) == _MOST
+    place: Place, now: float, told: AbstractSet[str], connection: sqlite3.Connection
+) -> Found:
+    keys = _keys(connection, place)
+    jobs = [key.partition(":")[0] for key in keys.jobs - told]
+    attempts = [key.partition(":")[0].split("/") for key in keys.attempts - told]
+    asked: dict[str, Any] = {"seq": place.seq, "id": place.audit, "limit": _MOST + 1}
+    enqueued = _rows(connection, "news_enqueued", asked)
+    audit = _rows(connection, "news_audit", asked)
+    if not keys.whole or any(len(each) > _MOST for each in (jobs, attempts, enqueued, audit)):
+        return Found([], keys.all, more=True)
+    found = [_Row(row[7], FeedKind.ENQUEUED, row[0], 0, row) for row in enqueued]
+    if jobs:
+        asked = {"keys": f"[{','.join(jobs)}]"}
+        rows = _rows(connection, "news_finished", asked)
+        found += [_Row(row[7], FeedKind.FINISHED, 0, 0, row) for row in rows]
+    if attempts:
+        asked = {"keys": json.dumps([[int(job), int(number)] for job, number in attempts])}
+        rows = _rows(connection, "news_attempts", asked)
+        found += [_Row(row[7], FeedKind.ATTEMPT, 0, 0, row) for row in rows]
+    found += [_Row(row[1], FeedKind.OPERATOR, 0, row[0], row) for row in audit]
+    # What is of the same moment comes in the order in which it was stored.
+    found.sort(key=lambda row: (row.at, row.values[0]))
+    return Found(_placed(found, place, now), keys.all)
+
+
+def _keys(connection: sqlite3.Connection, place: Place) -> _Keys:
+    asked: dict[str, Any] = {"since": place.time - OVERLAP, "limit": _MOST_KEYS}
+    attempts = _names(connection, "news_attempt_keys", asked)
+    whole = len(attempts) < _MOST_KEYS
+    jobs: set[str] = set()
     for state in FINISHED:
-        rows = connection.execute(QUERIES["news_finished"], asked | {"state": state}).fetchall()
-        found += [(row["at"], _event(FeedKind.FINISHED, row, now), 0, 0) for row in rows]
-        more |= len(rows) == _MOST
-    rows = connection.execute(QUERIES["news_attempts"], asked).fetchall()
-    more |= len(rows) == _MOST
-    for row in rows:
-        # An attempt that finished its job is told by the job.
-        if row["outcome"] not in ("failed", "cancelled", "expired", "succeeded"):
-            found.append((row["at"], _event(FeedKind.ATTEMPT, row, now), 0, 0))
-    asked = {"id": place.audit, "limit": _MOST}
-    rows = connection.execute(QUERIES["news_audit"], asked).fetchall()
-    more |= len(rows) == _MOST
-    found += [(row["at"], _acted(row), 0, row["id"]) for row in rows]
-    return _placed(found, place), more
+        found = _names(connection, "news_finished_keys", asked | {"state": state})
+        whole = whole and len(found) < _MOST_KEYS
+        jobs.update(found)
+    return _Keys(jobs, attempts, whole)
 
 
-def _placed(found: list[tuple[float, FeedEvent, int, int]], place: Place) -> list[FeedEvent]:
-    """Return events in the order of time, each with the place behind it."""
+def _names(connection: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> set[str]:
+    text: str | None = connection.execute(QUERIES[query], parameters).fetchone()[0]
+    return set(text.split(",")) if text else set()
+
+
+def _rows(connection: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> list[Any]:
+    text: str = connection.execute(QUERIES[query], parameters).fetchone()[0]
+    # Text that is no UTF-8 is marked where it is read leniently.
+    rows: list[Any] = json.loads(text.lstrip("\N{REPLACEMENT CHARACTER}"))
+    return rows
+
+
+def _placed(found: list[_Row], place: Place, now: float) -> list[FeedEvent]:
+    """Return events, each with the place behind it."""
     events: list[FeedEvent] = []
-    for at, event, seq, audit in sorted(found, key=lambda item: item[0]):
-        place = Place(max(place.seq, seq), max(place.audit, audit), max(place.time, at))
-        events.append(replace(event, id=str(place)))
+    seq, audit, time = place.seq, place.audit, place.time
+    for row in found:
+        seq, audit, time = max(seq, row.seq), max(audit, row.audit), max(time, row.at)
+        id = f"{seq}-{audit}-{int(time * 1000)}"
+        if row.kind is FeedKind.OPERATOR:
+            events.append(_acted(id, row.values))
+        else:
+            events.append(_event(id, row.kind, row.values, now))
     return events
 
 
 def _running(
     now: float, connection: sqlite3.Connection
 ) -> list[tuple[FeedEvent, tuple[Any, ...] | None, int]]:
-    rows = connection.execute(QUERIES["news_running"], {"limit": _MOST_RUNNING}).fetchall()
+    rows = _rows(connection, "news_running", {"limit": _MOST_RUNNING})
     return [
         (
-            _event(FeedKind.STARTED, row, now),
-            None
-            if row["told_at"] is None
-            else (row["done"], row["total"], row["message"], row["told_at"]),
-            row["last_line"] or 0,
+            _event("", FeedKind.STARTED, row[:10], now),
+            None if row[13] is None else tuple(row[10:14]),
+            row[14] or 0,
         )
         for row in rows
     ]
 
 
-def _event(kind: FeedKind, row: sqlite3.Row, now: float) -> FeedEvent:
-    state = JobState(row["state"])
-    shown: ShownState = shown_state(state, row["due_at"], row["attempt"], now)
-    return FeedEvent(
-        "",
-        kind,
-        row["at"] or 0.0,
-        row["id"],
-        row["task_name"],
-        row["queue"],
-        shown,
-        row["attempt"],
-        row["outcome"],
-        {"reason": row["reason"]} if row["reason"] else {},
-    )
+def _event(id: str, kind: FeedKind, row: list[Any], now: float) -> FeedEvent:
+    _, job_id, task, queue, state, attempt, due_at, at, outcome, reason = row
+    shown: ShownState = shown_state(JobState(state), due_at, attempt, now)
+    details = {"reason": reason} if reason else {}
+    return FeedEvent(id, kind, at or 0.0, job_id, task, queue, shown, attempt, outcome, details)
 
 
-def _acted(row: sqlite3.Row) -> FeedEvent:
-    action, target = row["action"], row["target"]
-    of_a_job = action in ("retry", "cancel", "run_now", "delete")
-    details = {"by": row["who"], "target": target, **json.loads(row["details"])}
-    return FeedEvent(
-        "",
-        FeedKind.OPERATOR,
-        row["at"],
-        job_id=target if of_a_job else None,
-        outcome=action,
-        details=details,
-    )
+def _acted(id: str, row: list[Any]) -> FeedEvent:
+    _, at, who, action, target, details = row
+    told = {"by": who, "target": target, **json.loads(details)}
+    job_id = target if action in _OF_A_JOB else None
+    return FeedEvent(id, FeedKind.OPERATOR, at, job_id=job_id, outcome=action, details=told)

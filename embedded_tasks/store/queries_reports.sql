@@ -273,44 +273,86 @@ WHERE id < :before ORDER BY id DESC LIMIT :limit;
 SELECT id, at, who, action, target, details FROM audit INDEXED BY audit_by_target
 WHERE target = :target ORDER BY id LIMIT 200;
 
+-- What the feed reads comes as one JSON text: stepping through rows, Python would take and give back
+-- its lock for each, beside an event loop that wants it too.
+
 -- name: news_enqueued
 -- Jobs that came after a key.
-SELECT jobs.seq, jobs.id, tasks.title AS task_name, jobs.queue, jobs.state, jobs.attempt,
-    jobs.due_at, jobs.created_at AS at, NULL AS outcome, jobs.reason
-FROM jobs JOIN tasks ON tasks.id = jobs.task
-WHERE jobs.seq > :seq ORDER BY jobs.seq LIMIT :limit;
+SELECT json_group_array(json_array(seq, id, title, queue, state, attempt, due_at, at, NULL, reason))
+FROM (
+    SELECT jobs.seq, jobs.id, tasks.title, jobs.queue, jobs.state, jobs.attempt, jobs.due_at,
+        jobs.created_at AS at, jobs.reason
+    FROM jobs JOIN tasks ON tasks.id = jobs.task
+    WHERE jobs.seq > :seq ORDER BY jobs.seq LIMIT :limit
+);
+
+-- name: news_finished_keys
+-- Which jobs finished from a time on, and when.
+SELECT group_concat(seq || ':' || finished_at) FROM (
+    SELECT seq, finished_at FROM jobs INDEXED BY jobs_ended
+    WHERE state = :state AND finished_at IS NOT NULL AND finished_at >= :since LIMIT :limit
+);
 
 -- name: news_finished
--- Jobs that finished from a time on.
-SELECT jobs.seq, jobs.id, tasks.title AS task_name, jobs.queue, jobs.state, jobs.attempt,
-    jobs.due_at, jobs.finished_at AS at, jobs.state AS outcome, jobs.reason
-FROM jobs INDEXED BY jobs_ended JOIN tasks ON tasks.id = jobs.task
-WHERE jobs.state = :state AND jobs.finished_at IS NOT NULL AND jobs.finished_at >= :since
-ORDER BY jobs.finished_at LIMIT :limit;
+-- These jobs, as they finished.
+SELECT json_group_array(
+    json_array(seq, id, title, queue, state, attempt, due_at, at, state, reason)
+) FROM (
+    SELECT jobs.seq, jobs.id, tasks.title, jobs.queue, jobs.state, jobs.attempt, jobs.due_at,
+        jobs.finished_at AS at, jobs.reason
+    FROM json_each(:keys) AS wanted CROSS JOIN jobs ON jobs.seq = wanted.value
+    JOIN tasks ON tasks.id = jobs.task WHERE jobs.finished_at IS NOT NULL
+);
+
+-- name: news_attempt_keys
+-- Which attempts ended from a time on and did not finish their job, and when.
+SELECT group_concat(job || '/' || number || ':' || ended_at) FROM (
+    SELECT job, number, ended_at FROM attempts INDEXED BY attempts_by_time
+    WHERE ended_at >= :since
+        AND outcome NOT IN ('failed', 'cancelled', 'expired', 'succeeded') LIMIT :limit
+);
 
 -- name: news_attempts
--- Attempts that ended from a time on and did not succeed.
-SELECT jobs.seq, jobs.id, tasks.title AS task_name, jobs.queue, jobs.state,
-    attempts.number AS attempt, jobs.due_at, attempts.ended_at AS at, attempts.outcome,
-    coalesce(attempts.error_message, jobs.reason) AS reason
-FROM attempts INDEXED BY attempts_by_time
-JOIN jobs ON jobs.seq = attempts.job JOIN tasks ON tasks.id = jobs.task
-WHERE attempts.ended_at >= :since
-ORDER BY attempts.ended_at LIMIT :limit;
+-- These attempts, as they ended.
+SELECT json_group_array(
+    json_array(seq, id, title, queue, state, number, due_at, at, outcome, reason)
+) FROM (
+    SELECT jobs.seq, jobs.id, tasks.title, jobs.queue, jobs.state, attempts.number, jobs.due_at,
+        attempts.ended_at AS at, attempts.outcome,
+        coalesce(attempts.error_message, jobs.reason) AS reason
+    FROM json_each(:keys) AS wanted CROSS JOIN attempts
+        ON attempts.job = wanted.value ->> 0 AND attempts.number = wanted.value ->> 1
+    JOIN jobs ON jobs.seq = attempts.job JOIN tasks ON tasks.id = jobs.task
+);
 
 -- name: news_audit
 -- What operators did after an entry.
-SELECT id, at, who, action, target, details FROM audit WHERE id > :id ORDER BY id LIMIT :limit;
+SELECT json_group_array(json_array(id, at, who, action, target, details)) FROM (
+    SELECT * FROM audit WHERE id > :id ORDER BY id LIMIT :limit
+);
 
 -- name: news_running
 -- The jobs that run, how far they have come, and their last line.
-SELECT jobs.seq, jobs.id, tasks.title AS task_name, jobs.queue, jobs.state, jobs.attempt,
-    jobs.due_at, jobs.started_at AS at, NULL AS outcome, jobs.reason,
-    job_progress.done, job_progress.total, job_progress.message, job_progress.at AS told_at,
-    (SELECT max(id) FROM job_logs WHERE job_logs.job = jobs.seq) AS last_line
-FROM jobs INDEXED BY jobs_owned JOIN tasks ON tasks.id = jobs.task
-LEFT JOIN job_progress ON job_progress.job = jobs.seq
-WHERE jobs.owner IS NOT NULL AND jobs.state = 'running' LIMIT :limit;
+SELECT json_group_array(json_array(
+    seq, id, title, queue, state, attempt, due_at, at, NULL, reason,
+    done, total, message, told_at, last_line
+)) FROM (
+    SELECT jobs.seq, jobs.id, tasks.title, jobs.queue, jobs.state, jobs.attempt, jobs.due_at,
+        jobs.started_at AS at, jobs.reason,
+        job_progress.done, job_progress.total, job_progress.message, job_progress.at AS told_at,
+        (SELECT max(id) FROM job_logs WHERE job_logs.job = jobs.seq) AS last_line
+    FROM jobs INDEXED BY jobs_owned JOIN tasks ON tasks.id = jobs.task
+    LEFT JOIN job_progress ON job_progress.job = jobs.seq
+    WHERE jobs.owner IS NOT NULL AND jobs.state = 'running' LIMIT :limit
+);
+
+-- name: news_given
+-- What these jobs were given.
+SELECT json_group_array(json_array(id, title, args)) FROM (
+    SELECT jobs.id, tasks.title, jobs.args
+    FROM json_each(:ids) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value
+    JOIN tasks ON tasks.id = jobs.task
+);
 
 -- name: ends
 -- Where the feed stands: the newest job and the newest entry of the audit.

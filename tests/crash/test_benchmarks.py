@@ -70,6 +70,7 @@ SLOW = pytest.mark.slow
         (["between"], "latency.other.p99"),
         (["fairness"], "ping.process.p99"),
         pytest.param(["admin"], "admin.beside.p99", marks=SLOW),
+        (["streams"], "watched.events.exit"),
         pytest.param(["prune"], "prune.removed", marks=SLOW),
         pytest.param(["depth"], "depth.later", marks=SLOW),
     ],

@@ -18,7 +18,7 @@ _MOST = 100
 
 def pages(site: Site) -> list[Page]:
     """Return the routes."""
-    return [Page("GET", "/errors", _Pages(site).errors)]
+    return [Page("GET", "/errors", site.live(_Pages(site).errors))]
 
 
 class _Pages:

@@ -28,7 +28,7 @@ _SHOWN = 50
 def pages(site: Site) -> list[Page]:
     """Return the routes."""
     each = _Pages(site)
-    return [Page("GET", "/jobs", each.jobs), Page("GET", "/jobs/words", each.words)]
+    return [Page("GET", "/jobs", site.live(each.jobs)), Page("GET", "/jobs/words", each.words)]
 
 
 class _Pages:

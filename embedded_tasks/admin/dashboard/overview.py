@@ -26,7 +26,7 @@ _LOOKED_AT = 50
 
 def pages(site: Site) -> list[Page]:
     """Return the routes."""
-    return [Page("GET", "/", _Pages(site).overview)]
+    return [Page("GET", "/", site.live(_Pages(site).overview))]
 
 
 def range_of(request: Request) -> Range:

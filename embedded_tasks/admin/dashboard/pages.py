@@ -20,6 +20,7 @@ from embedded_tasks.admin.dashboard import (
     faults,
     job,
     jobs,
+    live,
     overview,
     queues,
     storage,
@@ -114,7 +115,7 @@ def add_pages(desk: Desk, router: APIRouter) -> None:
     kind = type("PageRoute", (PageRoute, desk.route_class), {"site": site, "words": {}})
     files = [Page("GET", "/static/{asset}", _Files(site).static_file)]
     # Fixed paths stand before those with an id in the same place.
-    for pages in (overview, bulk, jobs, job, faults, queues, tasks, storage):
+    for pages in (overview, live, bulk, jobs, job, faults, queues, tasks, storage):
         _add(desk, router, kind, pages.pages(site))
     _add(desk, router, kind, files)
 

@@ -21,7 +21,7 @@ def pages(site: Site) -> list[Page]:
     """Return the routes."""
     each = _Pages(site)
     return [
-        Page("GET", "/queues", each.queues),
+        Page("GET", "/queues", site.live(each.queues)),
         Page("POST", "/queues/pause", each.pause, Role.OPERATE),
         Page("POST", "/queues/resume", each.resume, Role.OPERATE),
     ]

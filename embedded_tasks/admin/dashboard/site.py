@@ -7,7 +7,7 @@ page of this folder.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from embedded_tasks.admin.access import Role
 from embedded_tasks.admin.dashboard.assets import Assets
+from embedded_tasks.admin.dashboard.copies import Copies
 from embedded_tasks.admin.dashboard.roles import Roles
 from embedded_tasks.admin.dashboard.search import quoted
 from embedded_tasks.admin.dashboard.words import FILTERS, ago
@@ -32,6 +33,7 @@ _MISSING: Final = (
     'Run: pip install "embedded-tasks[dashboard]", or write admin.router(..., dashboard=False).'
 )
 _SOME_ID: Final = "00000000-0000-7000-8000-000000000000"
+_MARK: Final = "embedded_tasks.mark"
 NOTICE: Final = ("did", "n", "more")
 """Parts of an address that tell what was just done."""
 
@@ -51,6 +53,7 @@ class Site:
         self.assets: Assets = Assets()
         self._roles = Roles(desk)
         self._templates = _environment()
+        self._copies = Copies()
 
     def now(self) -> float:
         """Return the time, in seconds since 1970."""
@@ -77,6 +80,31 @@ class Site:
         """Send a browser from what it has changed to the page that shows it."""
         return RedirectResponse(self.url(request, page, **values), 303)
 
+    def live(
+        self, call: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Return the function of a page that follows the changes of everything.
+
+        However many have it open, it is made once for all whom the same change has sent to read
+        it anew. Who opens it gets it as it is at that moment.
+        """
+
+        async def answer(request: Request) -> Response:
+            reports = self.desk.runner.reports
+            told = reports.last_mark if "hx-request" in request.headers else None
+            if told is None:
+                # From before anything is read: what changes after it is told to the page.
+                request.scope[_MARK] = await reports.mark()
+                return await call(request)
+            request.scope[_MARK] = told
+            url, roles = request.url, await self._roles.of(request)
+            # What a page depends on: the place that it is at, what it is asked for, its buttons.
+            key = (request.app, request.scope.get("root_path"), url.path, url.query, roles)
+            return await self._copies.get(told, key, lambda: call(request))
+
+        answer.__name__ = getattr(call, "__name__", "page")
+        return answer
+
     async def page(
         self, request: Request, template: str, *, here: str, title: str, **values: Any
     ) -> Response:
@@ -88,9 +116,10 @@ class Site:
             here: The name of the place in the navigation.
             title: What it is called.
             values: What the template is given. `stream` is the address of the events that it
-                follows; None where nothing changes.
+                follows (default: those of everything); None where nothing changes.
         """
-        values.setdefault("stream", self.route(request, "stream_events"))
+        if "stream" not in values:
+            values["stream"] = self.url(request, "changes", since=request.scope.get(_MARK))
         text = self._templates.get_template(template).render(
             here=here,
             title=title,

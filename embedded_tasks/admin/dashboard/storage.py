@@ -21,7 +21,10 @@ __all__ = ["pages"]
 def pages(site: Site) -> list[Page]:
     """Return the routes."""
     each = _Pages(site)
-    return [Page("GET", "/durability", each.durability), Page("GET", "/audit", each.audit)]
+    return [
+        Page("GET", "/durability", site.live(each.durability)),
+        Page("GET", "/audit", site.live(each.audit)),
+    ]
 
 
 class _Pages:

@@ -22,7 +22,10 @@ __all__ = ["pages"]
 def pages(site: Site) -> list[Page]:
     """Return the routes."""
     each = _Pages(site)
-    return [Page("GET", "/tasks", each.tasks), Page("GET", "/task", each.task)]
+    return [
+        Page("GET", "/tasks", site.live(each.tasks)),
+        Page("GET", "/task", site.live(each.task)),
+    ]
 
 
 class _Pages:

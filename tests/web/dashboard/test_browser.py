@@ -256,7 +256,7 @@ def test_a_hidden_page_asks_nothing_and_catches_up_when_it_is_seen(
 
 def test_without_a_stream_a_page_asks_now_and_then(open_page: Open, site: Site) -> None:
     page = open_page("about:blank", allows="Failed to ")
-    page.route("**/events", lambda route: route.abort())
+    page.route("**/changes?*", lambda route: route.abort())
     page.clock.install()
     page.goto(f"{site.url}/jobs?q=queue:polled")
     page.clock.run_for(11_000)

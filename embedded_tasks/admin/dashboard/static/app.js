@@ -67,16 +67,16 @@
       if (missed) soon();
     }
   };
-  const soon = () => {
+  const soon = (within = 0.15) => {
     if (!live() || document.hidden || reading) { missed = true; return; }
     if (waiting) return;
-    // A server that takes long is asked less often.
+    // A server that takes long is asked less often, and of many who look at it not all ask at once.
     const rest = Math.max(pause, 20 * took) - (performance.now() - last);
-    waiting = setTimeout(read, Math.max(rest, 150));
+    waiting = setTimeout(read, Math.max(rest, 0) + 1000 * within * Math.random());
   };
   const poll = (on) => {
     clearInterval(polling);
-    polling = on ? setInterval(soon, slow) : null;
+    polling = on ? setInterval(() => soon(), slow) : null;
   };
   const pauseLive = () => {
     const off = live();
@@ -94,7 +94,9 @@
       if (event.target?.id === "stream") { poll(true); change("poll"); }
     });
     document.addEventListener("htmx:sse:before:message", (event) => {
-      if (event.detail.message.event !== "open") soon();
+      const { event: name, data } = event.detail.message;
+      if (name === "changed") soon(JSON.parse(data).within);
+      else if (name !== "open") soon();
     });
     document.addEventListener("visibilitychange", () => { if (!document.hidden && missed) soon(); });
     setTimeout(() => { if (root.dataset.live === "wait") { poll(true); change("poll"); } }, 10000);

@@ -173,7 +173,7 @@ GOALS: Final = [
     ),
     Goal("... slowest of the others", _of("admin.warm"), 100, most=True, unit="ms"),
     Goal(
-        "claims beside ten looks at it a second, to claims alone",
+        "claims beside two looks at it a second, to claims alone",
         _ratio("admin.watched", "admin.alone"), 0.9,
     ),
     Goal("idle, one: calls of our threads", _of("idle.one.threads"), 0, most=True, unit="per min"),

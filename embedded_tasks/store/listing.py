@@ -33,6 +33,8 @@ _FIRST_CHUNK: Final = 100
 _LARGEST_CHUNK: Final = 4_000
 _EARLY, _LATE = -1e18, 1e18
 
+_AS_ONE_ROW: Final = "SELECT json_group_array(key) FROM found"
+
 _Keys = Iterator[int]
 
 
@@ -181,29 +183,39 @@ class _Search:
         before, size = self._high, _FIRST_CHUNK
         while True:
             asked = {"key": key, "before": before, "limit": size}
-            rows = self._connection.execute(QUERIES[query], asked).fetchall()
-            for (seq,) in rows:
+            keys = self._keys(query, asked)
+            for seq in keys:
                 if seq < self._low:
                     return
                 yield seq
-            if len(rows) < size:
+            if len(keys) < size:
                 return
-            before, size = rows[-1][0], min(size * 4, _LARGEST_CHUNK)
+            before, size = keys[-1], min(size * 4, _LARGEST_CHUNK)
 
     def _sorted(self, query: str, **more: Any) -> _Keys | None:
         """Take all of an index that has them in another order, unless that is too many."""
         asked = {"limit": _SORTABLE + 1, "now": self._now, **more}
-        rows = self._connection.execute(QUERIES[query], asked).fetchall()
-        if len(rows) > _SORTABLE:
+        keys = self._keys(query, asked)
+        if len(keys) > _SORTABLE:
             return None
-        return iter(sorted((s for (s,) in rows if self._low <= s < self._high), reverse=True))
+        return iter(sorted((s for s in keys if self._low <= s < self._high), reverse=True))
+
+    def _keys(self, query: str, asked: dict[str, Any]) -> list[int]:
+        """Return all keys that a query finds, in its order.
+
+        As one row: between two rows this thread waits for the interpreter, each time behind the
+        event loop, and thousands of rows would hold up both.
+        """
+        one_row = f"WITH found (key) AS MATERIALIZED ({QUERIES[query]}) {_AS_ONE_ROW}"
+        (text,) = self._connection.execute(one_row, asked).fetchone()
+        keys: list[int] = json.loads(text)
+        return keys
 
     # What is looked at row by row.
 
     def _matching(self, keys: list[int]) -> Iterable[int]:
         parameters = self._parameters | {"keys": json.dumps(keys)}
-        rows = self._connection.execute(QUERIES["matching"], parameters).fetchall()
-        found = [row[0] for row in rows]
+        found = self._keys("matching", parameters)
         wanted = self._wanted
         searches = (
             (wanted.argument, True, False),
@@ -220,8 +232,7 @@ class _Search:
                     "in_arguments": in_arguments,
                     "in_errors": in_errors,
                 }
-                rows = self._connection.execute(QUERIES["with_text"], asked).fetchall()
-                found = [row[0] for row in rows]
+                found = self._keys("with_text", asked)
         return sorted(found, reverse=True)
 
     def _asked(self, now: float) -> dict[str, Any]:

@@ -71,7 +71,6 @@ class RequestBatch:
         self._tasks = tasks
         self._scope = scope
         self._refuse = refuse
-        self._waiting: list[Reserved] = []
         self._here: dict[int, StarletteTask] = {}
         self._next = 0
         self._committed = late
@@ -92,7 +91,8 @@ class RequestBatch:
 
     def add(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job[Any] | None:
         """Check and add one task; called by `add_task`, from the loop or from a thread."""
-        self._check_open(func)
+        if self._closed:
+            raise _closed(func)
         if not self._live:
             self._add_plain(func, args, kwargs)
             return None
@@ -107,17 +107,11 @@ class RequestBatch:
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions
     ) -> Job[Any]:
         """Check and add one task with options, which must be possible to store."""
-        self._check_open(func)
+        if self._closed:
+            raise _closed(func)
         if not self._live:
             raise NotStartedError(_call(func))
         return self._add_draft(func, args, kwargs, options)
-
-    def _check_open(self, func: Any) -> None:
-        if self._closed:
-            raise ConfigurationError(
-                f"{_call(func)}: the request has ended, and nothing of it is left that would run "
-                "this. Write `await runner.enqueue(...)`."
-            )
 
     def _add_draft(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions
@@ -184,7 +178,7 @@ class RequestBatch:
         # When it has raised nothing of it is stored, as nothing would run with plain.
         if exc_type is None:
             await self.store()
-            if len(self._here) or not self._live:
+            if self._here or not self._live:
                 # For a response that never calls its background.
                 self._scope["fastapi_inner_astack"].push_async_exit(self._leave)
 
@@ -225,11 +219,12 @@ class RequestBatch:
             await self._reserve(new)
         except NotDurableError:
             # An argument was changed since `add_task`: what can still be stored is.
-            await self._reserve([task for task in new if self._still_durable(task)])
+            if new := [task for task in new if self._still_durable(task)]:
+                await self._reserve(new)
 
     async def _reserve(self, new: Sequence[DurableTask]) -> None:
         drafts = [(task.draft, contextvars.copy_context()) for task in new]
-        reserved = await self._runner.reserve(drafts, origin_of(self._scope))
+        reserved = await self._runner.reserve(drafts, origin_of(self._scope, drafts[0][1]))
         by_id = {item.job.id: item for item in reserved}
         for task in new:
             task.stored = True
@@ -293,6 +288,10 @@ class RequestBatch:
         """Run the non-durable tasks, each after the first attempts of what was added before it."""
         failed: Exception | None = None
         while self._next < len(self._tasks.tasks):
+            task = self._tasks.tasks[self._next]
+            if isinstance(task, DurableTask) and task.stored:
+                self._next += 1
+                continue
             try:
                 await self._run_next()
             except Exception as error:
@@ -310,10 +309,8 @@ class RequestBatch:
         if self._is_late(self._tasks.tasks[index]):
             await self._store_late(index)
         task = self._tasks.tasks[index]
-        if isinstance(task, DurableTask):
-            self._take_over(task)
-        else:
-            await self._first_attempts()
+        if not isinstance(task, DurableTask):
+            await self._first_attempts(self._tasks.tasks[:index])
             await self._run_here(task)
 
     async def _run_here(self, task: Any) -> None:
@@ -331,9 +328,8 @@ class RequestBatch:
             return False
         return not task.stored if isinstance(task, DurableTask) else id(task) not in self._here
 
-    async def _first_attempts(self) -> None:
-        jobs, self._waiting = self._waiting, []
-        error = await self._runner.run_reserved(self._ready(jobs))
+    async def _first_attempts(self, of: Sequence[Any]) -> None:
+        error = await self._runner.run_reserved(self._taken_over(of))
         self._error = self._error or error
 
     # The end.
@@ -345,12 +341,11 @@ class RequestBatch:
     async def request_ended(self) -> BaseException | None:
         """Start what is stored; in test mode wait for it, and return its error."""
         self._closed = True
-        self._take_over_all()
         if not (self._runner.testing if self._live else in_test_mode()):
             self._start()
             return None
         self._over = True
-        await self._first_attempts()
+        await self._first_attempts(self._tasks.tasks)
         if self._runner.is_running:
             # A test's next request may ask for the state of these jobs.
             await self._runner.outcomes_written()
@@ -358,33 +353,34 @@ class RequestBatch:
 
     def give_up(self) -> None:
         """Start what is stored, without waiting for anything: the request was cancelled."""
-        self._take_over_all()
         self._start()
 
     def _start(self) -> None:
         self._over = True
-        jobs, self._waiting = self._waiting, []
-        self._runner.start_reserved(self._ready(jobs))
+        # Also what the request did not come to, because it failed after it was stored.
+        self._runner.start_reserved(self._taken_over(self._tasks.tasks))
         if not self._early:
             # Let go of what refers to this batch: the garbage collector has nothing to find here.
             self._tasks = _NO_TASKS
 
-    def _ready(self, jobs: list[Reserved]) -> list[Reserved]:
-        """Return the jobs, without the objects of their calls where tests want decoded copies."""
+    def _taken_over(self, tasks: Sequence[Any]) -> list[Reserved]:
+        """Return the jobs of these tasks, each once."""
+        jobs: list[Reserved] = []
+        for task in tasks:
+            if isinstance(task, DurableTask) and task.reserved is not None:
+                jobs.append(task.reserved)
+                task.reserved = None
         if self._runner.decodes:
+            # Without the objects of their calls: tests want decoded copies.
             return [Reserved(item.job, item.is_async, None, item.begun) for item in jobs]
         return jobs
 
-    def _take_over_all(self) -> None:
-        """Also what the request did not come to, because it failed after it was stored."""
-        for task in self._tasks.tasks:
-            if isinstance(task, DurableTask):
-                self._take_over(task)
 
-    def _take_over(self, task: DurableTask) -> None:
-        if task.reserved is not None:
-            self._waiting.append(task.reserved)
-            task.reserved = None
+def _closed(func: Any) -> ConfigurationError:
+    return ConfigurationError(
+        f"{_call(func)}: the request has ended, and nothing of it is left that would run "
+        "this. Write `await runner.enqueue(...)`."
+    )
 
 
 def _call(func: Any) -> str:

@@ -215,8 +215,8 @@ class _Installation:
     # In each request: the first dependency of every route that may have background tasks.
 
     async def _collect(self, conn: HTTPConnection, tasks: fastapi.BackgroundTasks) -> None:
-        self._first_request(conn.scope, tasks)
-        self._open(conn.scope, tasks)
+        if not self._first_request(conn.scope, tasks):
+            self._open(conn.scope, tasks)
 
     def _open(self, scope: Scope, tasks: fastapi.BackgroundTasks) -> None:
         batch = self._batch(scope, tasks)
@@ -247,10 +247,14 @@ class _Installation:
                 )
             )
             return None
+        self._know_home(endpoint)
+        return self._visit(scope).open(tasks, scope)
+
+    def _know_home(self, endpoint: object) -> None:
+        """The package that an endpoint comes from is one whose functions may be stored."""
         if endpoint is not None and (home := module_of(endpoint)) not in self._homes:
             self._homes.add(home)
             self._runner.references.add_package(home)
-        return self._visit(scope).open(tasks, scope)
 
     def _visit(self, scope: Scope) -> RequestVisit:
         visit = scope.get(VISIT)
@@ -260,14 +264,17 @@ class _Installation:
             scope[VISIT] = visit
         return visit
 
-    def _first_request(self, scope: Scope, tasks: object) -> None:
+    def _first_request(self, scope: Scope, tasks: object) -> bool:
         """Watch what the route's endpoint gets and returns, and leave the route where that will do.
 
         A dependency more costs each request as much as all else that is done here.
+
+        Returns:
+            Whether the route is left: from this request on its endpoint is given its tasks.
         """
         route = route_of(scope, self._dependency)
         if not isinstance(route, APIRoute) and not hasattr(route, "original_route"):
-            return
+            return False
         if watch(route, self._given, self._seen):
             SCOPE.set(scope)
         plain = type(tasks) is fastapi.BackgroundTasks and self._has_function_stack
@@ -277,6 +284,9 @@ class _Installation:
             if shows_its_tasks(route) and not needs(others, _uses):
                 # A new list: requests that walk over the old one must not skip an entry.
                 route.dependant.dependencies = others
+                self._know_home(scope.get("endpoint"))
+                return True
+        return False
 
     def _given(self, tasks: Any) -> Opening | None:
         """An endpoint is about to be called with what FastAPI has made for this request."""
@@ -303,8 +313,14 @@ class _Installation:
 
 
 def _uses(dependant: Dependant) -> bool:
-    """Return whether a dependency may add tasks, or do something when the endpoint has returned."""
-    return dependant.background_tasks_param_name is not None or not ends_at_once(dependant.call)
+    """Return whether a dependency may add tasks, or may fail before the response is sent.
+
+    What is stored must come after the latter, so it has to be there before it. One that ends when
+    the response is sent is no matter: the edge sees to the end of the request.
+    """
+    if dependant.background_tasks_param_name is not None:
+        return True
+    return dependant.scope == "function" and not ends_at_once(dependant.call)
 
 
 def _warn_of_mounts(app: Any) -> None:

@@ -135,18 +135,23 @@ async def test_a_returned_error_response_does_not_stop_the_tasks(
         assert job.state == "succeeded"
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("way", "mode")
+@pytest.mark.parametrize("deep", [False, True])
 async def test_nothing_is_stored_if_a_dependency_fails_before_the_response(
-    runner: TaskRunner,
+    runner: TaskRunner, deep: bool
 ) -> None:
     async def transaction() -> Any:
         yield
         raise tasks.TaskError("the database refused")
 
+    needed = Depends(transaction, scope="function")
+
+    async def above(_: None = needed) -> None: ...
+
     async def endpoint(background_tasks: BackgroundTasks) -> None:
         background_tasks.add_task(tasks.note, "never")
 
-    app = app_with(runner, endpoint, dependencies=[Depends(transaction, scope="function")])
+    app = app_with(runner, endpoint, dependencies=[Depends(above) if deep else needed])
     async with serving(app, raises=False) as client:
         assert (await client.get("/")).status_code == 500
         assert await stored(runner) == []

@@ -20,6 +20,7 @@ from starlette.types import Message
 
 from embedded_tasks import TaskRunner
 from embedded_tasks.clock import Clock
+from embedded_tasks.context import JobContext
 from embedded_tasks.events import EventName
 from embedded_tasks.signature import Signature
 from embedded_tasks.store import Store
@@ -186,6 +187,50 @@ async def test_attempts_share_their_commits_and_the_writes_of_their_marks(
             assert runner.crossings == runner.commits <= commits
             assert written <= writes
             assert len(runner.statements) <= runner.commits * 10
+
+
+async def test_an_attempt_is_one_task_of_the_loop_and_has_no_timer_and_no_context_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner, loop = Runner(), asyncio.get_running_loop()
+    plain_task, plain_timer = loop.create_task, runner.clock.call_later
+    made = {"tasks": 0, "timers": 0, "contexts": 0}
+
+    def create_task(*args: Any, **more: Any) -> asyncio.Task[Any]:
+        made["tasks"] += 1
+        return plain_task(*args, **more)
+
+    def call_later(*args: Any) -> Any:
+        made["timers"] += 1
+        return plain_timer(*args)
+
+    def context_of(*args: Any) -> None:
+        made["contexts"] += 1
+
+    async with running(runner, monkeypatch, start_work=False):
+        await asyncio.gather(*(runner.enqueue(nothing, number) for number in range(1_000)))
+        await runner.quiet()
+        monkeypatch.setattr(loop, "create_task", create_task)
+        monkeypatch.setattr(runner.clock, "call_later", call_later)
+        monkeypatch.setattr(JobContext, "of", context_of)
+        async with runner.working():
+            await runner.ended(1_000)
+        monkeypatch.undo()
+    assert made["tasks"] <= 1_050
+    assert made["timers"] <= 50
+    assert made["contexts"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "hears"),
+    [({}, False), ({"log_successes": True}, True), ({"observers": [print]}, True)],
+)
+async def test_a_success_is_an_event_only_where_somebody_hears_of_it(
+    options: dict[str, Any], hears: bool
+) -> None:
+    async with TaskRunner(":memory:", modules=["tests"], **options).open(run_jobs=True) as runner:
+        assert runner._session is not None
+        assert runner._session.settler._hooks.hear_of_success is hears
 
 
 async def test_an_idle_runner_does_nothing(runner: Runner) -> None:

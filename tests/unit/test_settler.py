@@ -73,7 +73,7 @@ class FakeStore:
 class Desk:
     """A settler and what it told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, hears: bool = True) -> None:
         self.clock = FakeClock()
         self.store = FakeStore()
         self.marks = Marks()
@@ -87,7 +87,11 @@ class Desk:
             self.clock,
             retention=Retention(),
             hooks=SettlerHooks(
-                self.settled.append, self.queued.append, self.events, lambda event, _: event
+                self.settled.append,
+                self.queued.append,
+                self.events,
+                lambda event, _: event,
+                hear_of_success=hears,
             ),
         )
         self.loop = asyncio.create_task(self.settler.run())
@@ -137,6 +141,16 @@ async def test_a_mark_goes_only_after_its_outcome_is_on_disk(desk: Desk) -> None
     desk.store.gate.set()
     await desk.written()
     assert desk.marks.marks == {}
+
+
+async def test_where_nobody_hears_of_successes_only_the_others_are_told() -> None:
+    desk = Desk(hears=False)
+    desk.add(1)
+    desk.add(2, Failed("bad", ERROR))
+    await desk.written()
+    assert [event.job_id for event in desk.events.seen] == [job_id(2)]
+    assert desk.settled == [[job_id(1), job_id(2)]]
+    await desk.close()
 
 
 async def test_the_ends_are_told_after_the_commit(desk: Desk) -> None:

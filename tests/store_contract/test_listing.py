@@ -180,3 +180,29 @@ def test_a_filter_says_itself_in_words() -> None:
     assert wanted.in_words() == "state=failed,held task=shop:send"
     assert JobFilter().in_words() == "all jobs"
     assert ME not in wanted.in_words()
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"state": "scheduled"}, {"state": "queued"}, {"queue": "default"}, {}], ids=str
+)
+async def test_keys_do_not_come_one_by_one(store: Store, wanted: dict[str, Any]) -> None:
+    due = [NOW + 60 * (number % 2) for number in range(600)]
+    await store.insert([new_job(number, due_at=at) for number, at in enumerate(due, 1)])
+    rows = 0
+
+    def counted(_cursor: Any, row: Any) -> Any:
+        nonlocal rows
+        rows += 1
+        return row
+
+    def look(connection: Any) -> int:
+        plain, connection.row_factory = connection.row_factory, counted
+        try:
+            found = listing.find(connection, JobFilter(**wanted, limit=200), NOW + 1)
+        finally:
+            connection.row_factory = plain
+        return len(found.keys)
+
+    # Each of them would have the reader's thread wait for the interpreter.
+    assert await store.read.run(look) == 200
+    assert rows <= 8

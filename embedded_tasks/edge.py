@@ -58,27 +58,24 @@ class RequestVisit:
     Args:
         runner: The app's.
         refuse: Raise for what cannot be stored.
-        has_edge: Whether an edge is around it; without one the end of its route is the end of the
-            request.
-        outer: The visit to the app in which this one is mounted.
     """
 
-    __slots__ = ("_has_edge", "_outer", "_refuse", "_runner", "batches", "has_ended")
+    # Here, and not in `__init__`, as hardly any request has others.
+    _has_edge = True
+    _outer: RequestVisit | None = None
+    has_ended = False
 
-    def __init__(
-        self,
-        runner: Runner,
-        *,
-        refuse: bool,
-        has_edge: bool = True,
-        outer: RequestVisit | None = None,
-    ) -> None:
+    def __init__(self, runner: Runner, *, refuse: bool) -> None:
         self._runner = runner
         self._refuse = refuse
-        self._has_edge = has_edge
-        self._outer = outer
-        self.batches: list[RequestBatch] = [] if outer is None else outer.batches
-        self.has_ended = False
+        self.batches: list[RequestBatch] = []
+
+    @classmethod
+    def without_edge(cls, runner: Runner, *, refuse: bool) -> RequestVisit:
+        """Return a visit that no edge is around: the end of its route is its end."""
+        visit = cls(runner, refuse=refuse)
+        visit._has_edge = False
+        return visit
 
     def batch(self, scope: Scope, tasks: object) -> RequestBatch | None:
         """Return the batch of the route that is being called, or of what its endpoint was given."""
@@ -117,7 +114,9 @@ class RequestVisit:
 
     def inside(self, runner: Runner, *, refuse: bool) -> RequestVisit:
         """Return the visit to a mounted app; its jobs start when the whole request has ended."""
-        return RequestVisit(runner, refuse=refuse, has_edge=self._has_edge, outer=self)
+        visit = RequestVisit(runner, refuse=refuse)
+        visit._has_edge, visit._outer, visit.batches = self._has_edge, self, self.batches
+        return visit
 
     def is_over(self) -> bool:
         """Return whether the request has ended."""
@@ -250,7 +249,8 @@ class Edge:
             SCOPE.reset(token)
             # The two refer to each other, and would wait for the garbage collector.
             scope.pop(VISIT, None)
-        self._streams.over(task)
+        if self._streams.are_open:
+            self._streams.over(task)
         if visit.batches:
             error_of_job = await visit.end()
             if error_of_job is not None:

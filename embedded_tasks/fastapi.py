@@ -260,7 +260,7 @@ class _Installation:
         visit = scope.get(VISIT)
         if not isinstance(visit, RequestVisit):
             # The routes were included into another app.
-            visit = RequestVisit(self._runner, refuse=self._refuse, has_edge=False)
+            visit = RequestVisit.without_edge(self._runner, refuse=self._refuse)
             scope[VISIT] = visit
         return visit
 

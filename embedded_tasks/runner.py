@@ -79,6 +79,7 @@ class Runner(Enqueuer):
         self._new_id = uuid7_maker(self._clock.now)
         self._drafting = Drafting(catalogue, self._codec, self._clock, self._new_id)
         self._life = Lifecycle(self._make_session)
+        self.current_task: Callable[[], asyncio.Task[Any] | None] = self._life.current_task
         self._place = Place(self.settings.path)
         self.checking: Checking = Checking(catalogue, self._codec, self._place.file)
         self.non_durable: int = 0
@@ -110,10 +111,6 @@ class Runner(Enqueuer):
     def stopping(self) -> asyncio.Event:
         """Set when the process is told to end, or the work here ends; long answers end then."""
         return self._running("stopping").signals.told
-
-    def current_task(self) -> asyncio.Task[Any] | None:
-        """Return the task that runs now on the runner's event loop, whoever asks."""
-        return self._life.current_task()
 
     @asynccontextmanager
     async def open(self, *, run_jobs: bool = False, start_work: bool = True) -> AsyncIterator[Self]:

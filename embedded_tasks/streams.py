@@ -39,6 +39,8 @@ class EventStreams:
         self._runner = runner
         self._clock = clock or SystemClock()
         self._open: set[asyncio.Task[object]] = set()
+        self.are_open = False
+        """Whether there is any."""
         self._cut: set[asyncio.Task[object]] = set()
         self._watch: asyncio.Task[None] | None = None
 
@@ -73,8 +75,7 @@ class EventStreams:
 
     def over(self, task: asyncio.Task[object] | None) -> None:
         """A request has ended, perhaps without the last word of its stream."""
-        if self._open:
-            self._closed(task)
+        self._closed(task)
 
     async def was_ended(
         self, error: BaseException, task: asyncio.Task[object] | None, send: Send
@@ -87,6 +88,7 @@ class EventStreams:
 
     def _opened(self, task: asyncio.Task[object]) -> None:
         self._open.add(task)
+        self.are_open = True
         if self._watch is None:
             self._watch = asyncio.create_task(self._end_all(), name="embedded_tasks streams")
 
@@ -94,6 +96,7 @@ class EventStreams:
         if task is None or task not in self._open:
             return
         self._open.discard(task)
+        self.are_open = bool(self._open)
         if not self._open and self._watch is not None:
             self._watch.cancel()
             self._watch = None

@@ -33,8 +33,6 @@ _FIRST_CHUNK: Final = 100
 _LARGEST_CHUNK: Final = 4_000
 _EARLY, _LATE = -1e18, 1e18
 
-_AS_ONE_ROW: Final = "SELECT json_group_array(key) FROM found"
-
 _Keys = Iterator[int]
 
 
@@ -206,8 +204,7 @@ class _Search:
         As one row: between two rows this thread waits for the interpreter, each time behind the
         event loop, and thousands of rows would hold up both.
         """
-        one_row = f"WITH found (key) AS MATERIALIZED ({QUERIES[query]}) {_AS_ONE_ROW}"
-        (text,) = self._connection.execute(one_row, asked).fetchone()
+        (text,) = self._connection.execute(QUERIES[query], asked).fetchone()
         keys: list[int] = json.loads(text)
         return keys
 

@@ -1,105 +1,144 @@
 -- name: keys_of_all
 -- Jobs, newest first.
-SELECT seq FROM jobs WHERE seq < :before ORDER BY seq DESC LIMIT :limit;
+WITH found (key) AS MATERIALIZED (
+    SELECT seq FROM jobs WHERE seq < :before ORDER BY seq DESC LIMIT :limit
+)
+SELECT json_group_array(key) FROM found;
 
 -- name: keys_of_notable
 -- Jobs of a state that people look for.
-SELECT seq FROM jobs INDEXED BY jobs_notable
-WHERE state = :key AND state IN ('failed', 'cancelled', 'expired', 'held') AND seq < :before
-ORDER BY seq DESC LIMIT :limit;
+WITH found (key) AS MATERIALIZED (
+    SELECT seq FROM jobs INDEXED BY jobs_notable
+    WHERE state = :key AND state IN ('failed', 'cancelled', 'expired', 'held') AND seq < :before
+    ORDER BY seq DESC LIMIT :limit
+)
+SELECT json_group_array(key) FROM found;
 
 -- name: keys_of_task
 -- Jobs of a task, by its number.
-SELECT seq FROM jobs INDEXED BY jobs_of_task
-WHERE task = :key AND seq < :before ORDER BY seq DESC LIMIT :limit;
+WITH found (key) AS MATERIALIZED (
+    SELECT seq FROM jobs INDEXED BY jobs_of_task
+    WHERE task = :key AND seq < :before ORDER BY seq DESC LIMIT :limit
+)
+SELECT json_group_array(key) FROM found;
 
 -- name: keys_of_queue
 -- Jobs of a queue.
-SELECT seq FROM jobs INDEXED BY jobs_of_queue
-WHERE queue = :key AND seq < :before ORDER BY seq DESC LIMIT :limit;
+WITH found (key) AS MATERIALIZED (
+    SELECT seq FROM jobs INDEXED BY jobs_of_queue
+    WHERE queue = :key AND seq < :before ORDER BY seq DESC LIMIT :limit
+)
+SELECT json_group_array(key) FROM found;
 
 -- name: keys_of_tag
 -- Jobs with a tag.
-SELECT job FROM job_tags WHERE tag = :key AND job < :before ORDER BY job DESC LIMIT :limit;
+WITH found (key) AS MATERIALIZED (
+    SELECT job FROM job_tags WHERE tag = :key AND job < :before ORDER BY job DESC LIMIT :limit
+)
+SELECT json_group_array(key) FROM found;
 
 -- name: keys_of_owner
 -- Jobs that belong to somebody.
-SELECT job FROM job_owners INDEXED BY job_owners_by_name
-WHERE name = :key AND job < :before ORDER BY job DESC LIMIT :limit;
+WITH found (key) AS MATERIALIZED (
+    SELECT job FROM job_owners INDEXED BY job_owners_by_name
+    WHERE name = :key AND job < :before ORDER BY job DESC LIMIT :limit
+)
+SELECT json_group_array(key) FROM found;
 
 -- name: keys_of_group
 -- Jobs whose latest failure is of a kind.
-SELECT job FROM job_failures INDEXED BY job_failures_by_group
-WHERE in_group = :key AND job < :before ORDER BY job DESC LIMIT :limit;
+WITH found (key) AS MATERIALIZED (
+    SELECT job FROM job_failures INDEXED BY job_failures_by_group
+    WHERE in_group = :key AND job < :before ORDER BY job DESC LIMIT :limit
+)
+SELECT json_group_array(key) FROM found;
 
 -- name: some_running
 -- All running jobs, up to a limit, in no order.
-SELECT seq FROM jobs INDEXED BY jobs_owned
-WHERE owner IS NOT NULL AND state = 'running' LIMIT :limit;
+WITH found (key) AS MATERIALIZED (
+    SELECT seq FROM jobs INDEXED BY jobs_owned
+    WHERE owner IS NOT NULL AND state = 'running' LIMIT :limit
+)
+SELECT json_group_array(key) FROM found;
 
 -- name: some_retrying
 -- The jobs that are queued again, up to a limit, in no order.
-SELECT seq FROM jobs INDEXED BY jobs_retrying
-WHERE state = 'queued' AND attempt > 0 LIMIT :limit;
+WITH found (key) AS MATERIALIZED (
+    SELECT seq FROM jobs INDEXED BY jobs_retrying
+    WHERE state = 'queued' AND attempt > 0 LIMIT :limit
+)
+SELECT json_group_array(key) FROM found;
 
 -- name: some_ended
 -- The jobs of a finished state that ended in a time, up to a limit, in no order.
-SELECT seq FROM jobs INDEXED BY jobs_ended
-WHERE state = :key AND finished_at IS NOT NULL
-    AND finished_at >= :finished_after AND finished_at < :finished_before
-LIMIT :limit;
+WITH found (key) AS MATERIALIZED (
+    SELECT seq FROM jobs INDEXED BY jobs_ended
+    WHERE state = :key AND finished_at IS NOT NULL
+        AND finished_at >= :finished_after AND finished_at < :finished_before
+    LIMIT :limit
+)
+SELECT json_group_array(key) FROM found;
 
 -- name: some_waiting
 -- The jobs that are queued and due, or not due yet (:later), up to a limit, in no order.
-SELECT * FROM (
-    SELECT due.seq FROM levels CROSS JOIN jobs AS due INDEXED BY jobs_claimable
-    WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL AND due.crashes < 2
-        AND due.priority = levels.priority
-        AND due.due_at > iif(:later, :now, -1e18) AND due.due_at <= iif(:later, 1e18, :now)
-    UNION ALL
-    SELECT seq FROM jobs INDEXED BY jobs_suspected
-    WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
-    UNION ALL
-    SELECT seq FROM jobs INDEXED BY jobs_owned WHERE state = 'queued' AND owner IS NOT NULL
-    UNION ALL
-    SELECT seq FROM jobs INDEXED BY jobs_following
-    WHERE state = 'queued' AND owner IS NULL AND after IS NOT NULL
+WITH found (key) AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT due.seq FROM levels CROSS JOIN jobs AS due INDEXED BY jobs_claimable
+        WHERE due.state = 'queued' AND due.owner IS NULL AND due.after IS NULL AND due.crashes < 2
+            AND due.priority = levels.priority
+            AND due.due_at > iif(:later, :now, -1e18) AND due.due_at <= iif(:later, 1e18, :now)
+        UNION ALL
+        SELECT seq FROM jobs INDEXED BY jobs_suspected
+        WHERE state = 'queued' AND owner IS NULL AND after IS NULL AND crashes >= 2
+        UNION ALL
+        SELECT seq FROM jobs INDEXED BY jobs_owned WHERE state = 'queued' AND owner IS NOT NULL
+        UNION ALL
+        SELECT seq FROM jobs INDEXED BY jobs_following
+        WHERE state = 'queued' AND owner IS NULL AND after IS NOT NULL
+    )
+    LIMIT :limit
 )
-LIMIT :limit;
+SELECT json_group_array(key) FROM found;
 
 -- name: matching
 -- Which of these jobs a filter means; a look at each row.
-SELECT jobs.seq FROM json_each(:keys) AS given CROSS JOIN jobs ON jobs.seq = given.value
-WHERE (:states IS NULL OR CASE
-            WHEN state <> 'queued' THEN state
-            WHEN attempt > 0 THEN 'retrying'
-            WHEN due_at > :now THEN 'scheduled'
-            ELSE 'queued'
-        END IN (SELECT value FROM json_each(:states)))
-    AND (:tasks IS NULL OR task IN (SELECT value FROM json_each(:tasks)))
-    AND (:queue IS NULL OR queue = :queue)
-    AND (:created_after IS NULL OR created_at >= :created_after)
-    AND (:created_before IS NULL OR created_at < :created_before)
-    AND (:finished_after IS NULL OR finished_at >= :finished_after)
-    AND (:finished_before IS NULL OR finished_at < :finished_before)
-    AND (:tag IS NULL OR EXISTS (SELECT 1 FROM job_tags WHERE tag = :tag AND job = jobs.seq))
-    AND (:belongs_to IS NULL OR EXISTS (
-        SELECT 1 FROM job_owners WHERE job = jobs.seq AND name = :belongs_to
-    ))
-    AND (:group IS NULL OR EXISTS (
-        SELECT 1 FROM job_failures WHERE job = jobs.seq AND in_group = :group
-    ));
+WITH found (key) AS MATERIALIZED (
+    SELECT jobs.seq FROM json_each(:keys) AS given CROSS JOIN jobs ON jobs.seq = given.value
+    WHERE (:states IS NULL OR CASE
+                WHEN state <> 'queued' THEN state
+                WHEN attempt > 0 THEN 'retrying'
+                WHEN due_at > :now THEN 'scheduled'
+                ELSE 'queued'
+            END IN (SELECT value FROM json_each(:states)))
+        AND (:tasks IS NULL OR task IN (SELECT value FROM json_each(:tasks)))
+        AND (:queue IS NULL OR queue = :queue)
+        AND (:created_after IS NULL OR created_at >= :created_after)
+        AND (:created_before IS NULL OR created_at < :created_before)
+        AND (:finished_after IS NULL OR finished_at >= :finished_after)
+        AND (:finished_before IS NULL OR finished_at < :finished_before)
+        AND (:tag IS NULL OR EXISTS (SELECT 1 FROM job_tags WHERE tag = :tag AND job = jobs.seq))
+        AND (:belongs_to IS NULL OR EXISTS (
+            SELECT 1 FROM job_owners WHERE job = jobs.seq AND name = :belongs_to
+        ))
+        AND (:group IS NULL OR EXISTS (
+            SELECT 1 FROM job_failures WHERE job = jobs.seq AND in_group = :group
+        ))
+)
+SELECT json_group_array(key) FROM found;
 
 -- name: with_text
 -- Which of these jobs have a text in their arguments, or in a reason or an error.
-SELECT jobs.seq FROM json_each(:keys) AS given CROSS JOIN jobs ON jobs.seq = given.value
-WHERE (:in_arguments AND (
-        instr(lower(args), :text) OR (:escaped <> :text AND instr(lower(args), :escaped))
-    ))
-    OR (:in_errors AND (instr(lower(reason), :text) OR EXISTS (
-        SELECT 1 FROM attempts
-        WHERE job = jobs.seq AND instr(lower(error_type || ': ' || error_message), :text)
-    )));
+WITH found (key) AS MATERIALIZED (
+    SELECT jobs.seq FROM json_each(:keys) AS given CROSS JOIN jobs ON jobs.seq = given.value
+    WHERE (:in_arguments AND (
+            instr(lower(args), :text) OR (:escaped <> :text AND instr(lower(args), :escaped))
+        ))
+        OR (:in_errors AND (instr(lower(reason), :text) OR EXISTS (
+            SELECT 1 FROM attempts
+            WHERE job = jobs.seq AND instr(lower(error_type || ': ' || error_message), :text)
+        )))
+)
+SELECT json_group_array(key) FROM found;
 
 -- name: lines
 -- These jobs as a list shows them. Arguments and results are left out; they may be a megabyte each.

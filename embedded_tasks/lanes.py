@@ -14,7 +14,9 @@ from embedded_tasks.slots import Slots
 
 __all__ = ["Lane", "Want"]
 
-_MOST_AHEAD = 200
+# More would cost fewer commits for each job, and keep requests waiting: while the rows of a batch
+# are read and made, nothing else of the process runs.
+_MOST_AHEAD = 64
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ __all__ = ["Lane", "Want"]
 
 # More would cost fewer commits for each job, and keep requests waiting: while the rows of a batch
 # are read and made, nothing else of the process runs.
-_MOST_AHEAD = 64
+_MOST_AHEAD = 96
 
 
 @dataclass(slots=True)

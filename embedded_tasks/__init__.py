@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from embedded_tasks.background import BackgroundTasks
 from embedded_tasks.config import Retention
 from embedded_tasks.context import JobCancelled, JobContext
 from embedded_tasks.deploy_check import check
@@ -16,6 +15,7 @@ from embedded_tasks.errors import (
     StoreUnavailableError,
 )
 from embedded_tasks.fastapi import TaskRunner
+from embedded_tasks.fastapi.background import BackgroundTasks
 from embedded_tasks.handle import CancelAnswer, Job
 from embedded_tasks.retry import Backoff, Retry, Snooze
 from embedded_tasks.store import JobFilter

@@ -1,8 +1,8 @@
 """Refusing new jobs while too many wait: `max_queued`.
 
 What lives here: how many jobs wait as far as this process knows, and how fast they leave. What does
-not: the counting itself (`store`), and what a client is answered (`edge.py`). Asked by the front
-door before it stores jobs.
+not: the counting itself (`store`), and what a client is answered (`fastapi/edge.py`). Asked by the
+front door before it stores jobs.
 """
 
 from __future__ import annotations

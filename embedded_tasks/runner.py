@@ -1,7 +1,7 @@
 """The runner: the one object that an app opens.
 
 What lives here: starting, stopping, enqueuing, and asking about jobs. What does not: FastAPI, which
-is in `fastapi.py`, and how the parts are joined, which is in `session.py`.
+is in `fastapi/`, and how the parts are joined, which is in `session.py`.
 """
 
 from __future__ import annotations

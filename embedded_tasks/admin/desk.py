@@ -23,9 +23,9 @@ from embedded_tasks.admin.problems import documented
 from embedded_tasks.admin.route import StatusRoute
 from embedded_tasks.admin.shown import Shown
 from embedded_tasks.errors import ConfigurationError, JobNotFoundError, NotStartedError
+from embedded_tasks.fastapi.routes import module_of
 from embedded_tasks.job import JobRecord
 from embedded_tasks.masking import Masking
-from embedded_tasks.routes import module_of
 from embedded_tasks.runner import Runner
 
 __all__ = ["Desk", "Endpoint", "Who", "check_options", "client_address"]

@@ -26,15 +26,15 @@ import starlette.background
 import starlette.testclient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from embedded_tasks.background import BackgroundTask, BackgroundTasks
-from embedded_tasks.batch import RequestBatch
-from embedded_tasks.edge import Edge
 from embedded_tasks.enqueue import Draft, Origin, Reserved
 from embedded_tasks.errors import NotDurableError
 from embedded_tasks.events import EventName, JobEvent
 from embedded_tasks.fastapi import TaskRunner
+from embedded_tasks.fastapi.background import BackgroundTask, BackgroundTasks
+from embedded_tasks.fastapi.batch import RequestBatch
+from embedded_tasks.fastapi.edge import Edge
+from embedded_tasks.fastapi.routes import mounted_apps
 from embedded_tasks.references import References
-from embedded_tasks.routes import mounted_apps
 from embedded_tasks.runner import Runner
 
 RUN: Final = os.environ["EMBEDDED_TASKS_UPSTREAM"]

@@ -40,7 +40,7 @@ def mode(request: pytest.FixtureRequest, test_mode: None, monkeypatch: pytest.Mo
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """FastAPI's exit stack, and what is used where a later FastAPI has it no more."""
     if request.param == "yield":
-        monkeypatch.setattr("embedded_tasks.fastapi.has_function_stack", lambda: False)
+        monkeypatch.setattr("embedded_tasks.fastapi.installing.has_function_stack", lambda: False)
     return str(request.param)
 
 

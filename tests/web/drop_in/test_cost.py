@@ -13,7 +13,7 @@ import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Header, HTTPException, WebSocket
 
 from embedded_tasks import TaskRunner
-from embedded_tasks.batch import RequestBatch
+from embedded_tasks.fastapi.batch import RequestBatch
 from tests.web.drop_in import tasks
 from tests.web.drop_in.serving import all_ended, client_of, serving
 from tests.web.drop_in.sockets import talk
@@ -91,7 +91,7 @@ async def test_a_route_without_tasks_needs_no_batch(
 async def test_nothing_is_taken_off_while_the_other_way_is_taken(
     runner: TaskRunner, production: None, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedded_tasks.fastapi.has_function_stack", lambda: False)
+    monkeypatch.setattr("embedded_tasks.fastapi.installing.has_function_stack", lambda: False)
     app = FastAPI()
     runner.install(app)
     app.get("/")(without)

@@ -20,9 +20,9 @@ from starlette.routing import Host, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedded_tasks import NotStartedError, TaskRunner
-from embedded_tasks.background import SCOPE
 from embedded_tasks.errors import ConfigurationError, NotInstalledWarning
 from embedded_tasks.fastapi import BackgroundTask
+from embedded_tasks.fastapi.background import SCOPE
 from tests.web.drop_in import tasks
 from tests.web.drop_in.serving import FASTAPI, Visitor, all_ended, serving, stored
 

@@ -2,7 +2,7 @@
 
 What lives here: finding routes, putting a dependency on them, seeing what their endpoints return.
 What does not: what is done then. This is the one place that knows FastAPI's inside; called by
-`fastapi.py`.
+`installing.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from embedded_tasks.background import SCOPE
+from embedded_tasks.fastapi.background import SCOPE
 
 __all__ = [
     "add_dependency",

@@ -1,4 +1,4 @@
-"""The FastAPI adapter: `install`, and nothing of it in the user's code.
+"""`install`: the runner gets into an app, and nothing of it into the user's code.
 
 What lives here: how the runner gets into an app's lifespan, its requests and its routes. What does
 not: what happens to the tasks of a request, which is in `batch.py`. It is the top of what users
@@ -20,18 +20,18 @@ from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Scope
 
-from embedded_tasks.background import SCOPE, VISIT, BackgroundTask, BackgroundTasks
-from embedded_tasks.batch import RequestBatch
 from embedded_tasks.config import OnCrash
-from embedded_tasks.edge import Edge, Opening, RequestVisit, answer_queue_full
 from embedded_tasks.errors import (
     ConfigurationError,
     NotDurableError,
     NotInstalledWarning,
     QueueFullError,
 )
-from embedded_tasks.nondurable import NonDurable
-from embedded_tasks.routes import (
+from embedded_tasks.fastapi.background import SCOPE, VISIT, BackgroundTasks
+from embedded_tasks.fastapi.batch import RequestBatch
+from embedded_tasks.fastapi.edge import Edge, Opening, RequestVisit, answer_queue_full
+from embedded_tasks.fastapi.nondurable import NonDurable
+from embedded_tasks.fastapi.routes import (
     add_dependency,
     ends_at_once,
     has_function_stack,
@@ -47,7 +47,7 @@ from embedded_tasks.routes import (
 from embedded_tasks.runner import Runner
 from embedded_tasks.settings import in_test_mode
 
-__all__ = ["BackgroundTask", "DurableRoute", "TaskRunner"]
+__all__ = ["DurableRoute", "TaskRunner"]
 
 _INSTALLED = "embedded_tasks_runner"
 

@@ -17,10 +17,8 @@ from starlette.background import BackgroundTask as StarletteTask, BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from embedded_tasks.background import BackgroundTask, BackgroundTasks, attach
 from embedded_tasks.config import JobOptions
 from embedded_tasks.enqueue import Reserved
-from embedded_tasks.entries import AsItIs, DurableTask
 from embedded_tasks.errors import (
     ConfigurationError,
     NotDurableError,
@@ -28,10 +26,12 @@ from embedded_tasks.errors import (
     StoreFormatError,
     StoreUnavailableError,
 )
+from embedded_tasks.fastapi.background import BackgroundTask, BackgroundTasks, attach
+from embedded_tasks.fastapi.entries import AsItIs, DurableTask
+from embedded_tasks.fastapi.nondurable import NonDurable
+from embedded_tasks.fastapi.request_ids import origin_of
 from embedded_tasks.handle import Job
-from embedded_tasks.nondurable import NonDurable
 from embedded_tasks.references import refuse_call
-from embedded_tasks.request_ids import origin_of
 from embedded_tasks.runner import Runner
 from embedded_tasks.settings import in_test_mode
 

@@ -1,7 +1,7 @@
 """The outermost edge of an app: where a request really begins and ends.
 
 What lives here: what is known of one request on its way, and its end. What does not: its tasks
-(`batch.py`). Put around the app by `fastapi.py`.
+(`batch.py`). Put around the app by `installing.py`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from embedded_tasks.background import (
+from embedded_tasks.errors import QueueFullError
+from embedded_tasks.fastapi.background import (
     SCOPE,
     VISIT,
     BackgroundTasks,
     attach_opening,
     batch_of,
 )
-from embedded_tasks.batch import RequestBatch
-from embedded_tasks.errors import QueueFullError
+from embedded_tasks.fastapi.batch import RequestBatch
+from embedded_tasks.fastapi.streams import EventStreams
 from embedded_tasks.runner import Runner
-from embedded_tasks.streams import EventStreams
 
 __all__ = ["Edge", "Opening", "RequestVisit", "answer_queue_full"]
 
-_BATCH = "embedded_tasks.batch"
+_BATCH = "embedded_tasks.fastapi.batch"
 
 
 async def answer_queue_full(connection: HTTPConnection, error: QueueFullError) -> Response:

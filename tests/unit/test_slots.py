@@ -127,7 +127,7 @@ def test_there_is_a_limit_to_how_many_are_wanted_ahead() -> None:
     one.ended = 10_000
     want = one.want()
     assert want is not None
-    assert want.limit == 202
+    assert want.limit == 2 + 96
 
 
 def test_a_lane_stands_when_nothing_has_ended_since_the_last_look() -> None:

@@ -224,5 +224,5 @@ def _read_plain(text: str) -> Any:
     try:
         document, end = _plain.raw_decode(text)
     except json.JSONDecodeError:
-        end = -1
+        return _plain.decode(text)
     return document if end == len(text) else _plain.decode(text)

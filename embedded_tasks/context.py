@@ -56,7 +56,7 @@ class Flag:
     """A `threading.Event` that makes its lock only for who waits: most jobs are never told."""
 
     # Not set one by one for each job.
-    is_set = False
+    is_set: bool = False
     _event: threading.Event | None = None
 
     def set(self) -> None:
@@ -67,10 +67,10 @@ class Flag:
 
     def wait(self) -> None:
         """Return when it is set."""
-        self._event = self._event or threading.Event()
-        # In this order: either sees what the other has done.
+        # One for all who wait. In this order: either side sees what the other has done.
+        event: threading.Event = vars(self).setdefault("_event", threading.Event())
         if not self.is_set:
-            self._event.wait()
+            event.wait()
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -63,7 +63,7 @@ class RequestVisit:
     # Here, and not in `__init__`, as hardly any request has others.
     _has_edge = True
     _outer: RequestVisit | None = None
-    has_ended = False
+    has_ended: bool = False
 
     def __init__(self, runner: Runner, *, refuse: bool) -> None:
         self._runner = runner

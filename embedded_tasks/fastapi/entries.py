@@ -27,7 +27,7 @@ class DurableTask(StarletteTask):
         self.func = func
         self.args = args
         self.kwargs = kwargs
-        self.is_async = draft.task.is_coroutine_function
+        self.is_async: bool = draft.task.is_coroutine_function
         self.draft = draft
         self.reserved: Reserved | None = None
         self.stored = False

@@ -39,7 +39,7 @@ class EventStreams:
         self._runner = runner
         self._clock = clock or SystemClock()
         self._open: set[asyncio.Task[object]] = set()
-        self.are_open = False
+        self.are_open: bool = False
         """Whether there is any."""
         self._cut: set[asyncio.Task[object]] = set()
         self._watch: asyncio.Task[None] | None = None

@@ -41,6 +41,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The `__fields__` attribute:DeprecationWarning"),
 ]
 
+_STREAMS = ("/events", "/changes")
+
 PLACES = [
     *[("GET", end) for end in ("", "/attempts", "/timeline", "/logs", "/result", "/events")],
     *[("POST", end) for end in ("/retry", "/cancel", "/run-now")],
@@ -208,7 +210,7 @@ async def test_head_is_answered_wherever_get_is_without_the_body(
     html = {"accept": "text/html"}
     asked = 0
     for method, path in paths_of(router, job_id(1)):
-        if method != "GET" or path.endswith("/events") or "{" in path:
+        if method != "GET" or path.endswith(_STREAMS) or "{" in path:
             continue
         url = f"http://test/ops{path}"
         got, head = await client.get(url, headers=html), await client.head(url, headers=html)
@@ -217,7 +219,8 @@ async def test_head_is_answered_wherever_get_is_without_the_body(
         assert (await client.head(url, headers={"x-key": "visitor"})).status_code == 403, path
         asked += 1
     assert asked >= 25
-    assert (await client.head(f"/jobs/{job_id(1)}/events")).status_code == 405
+    for stream in (f"/jobs/{job_id(1)}/events", "http://test/ops/changes"):
+        assert (await client.head(stream)).status_code == 405
 
 
 async def test_before_the_app_has_started_every_route_says_so(

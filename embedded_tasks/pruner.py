@@ -10,7 +10,7 @@ import asyncio
 
 import structlog
 
-from embedded_tasks.clock import Clock, Timer
+from embedded_tasks.clock import Clock, Timer, pause
 from embedded_tasks.errors import StoreError
 from embedded_tasks.store import Store
 
@@ -20,6 +20,10 @@ _log = structlog.get_logger("embedded_tasks")
 
 _SHORTEST_SLEEP = 1.0
 _LONGEST_SLEEP = 3600.0
+_REST = 9
+"""For each second that removing takes, so many without it."""
+_LONGEST_REST = 0.05
+"""On a slow disk, too, it keeps up with some thousand jobs a second."""
 
 
 class Pruner:
@@ -63,9 +67,12 @@ class Pruner:
                 self._sleep(60.0)
 
     async def _prune(self) -> None:
-        while await self._store.prune(self._clock.now()):  # noqa: ASYNC110  # nothing is polled
-            # Writers come in between two batches.
-            await asyncio.sleep(0)
+        began = self._clock.monotonic()
+        while await self._store.prune(self._clock.now()):
+            # Writers come in between two batches, and have nearly all of the time.
+            rest = min(_REST * (self._clock.monotonic() - began), _LONGEST_REST)
+            await (pause(self._clock, rest) if rest else asyncio.sleep(0))
+            began = self._clock.monotonic()
         when = await self._store.read.next_prune()
         if when is not None:
             self._sleep(max(when - self._clock.now(), self._shortest / 10))

@@ -7,7 +7,7 @@ What lives here: `embedded_tasks/pruner.py`. What does not: what is removed
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import pytest
@@ -28,6 +28,7 @@ class FakeStore:
         self.times: list[float] = []
         self.batches: list[int] = []
         self.errors: list[Exception] = []
+        self.taking: Callable[[], None] = lambda: None
         self.read = self
 
     async def prune(self, now: float) -> int:
@@ -37,6 +38,7 @@ class FakeStore:
         for time in old:
             self.times.remove(time)
         self.batches.append(len(old))
+        self.taking()
         return len(old)
 
     async def next_prune(self) -> float | None:
@@ -76,6 +78,17 @@ async def test_what_is_old_at_the_start_is_removed_in_batches(broom: Broom) -> N
     broom.store.times = [broom.clock.now()] * 1200
     await broom.quiet()
     assert broom.store.batches == [500, 500, 200, 0]
+
+
+@pytest.mark.parametrize(("taken", "rest"), [(0.004, 0.036), (0.02, 0.05)])
+async def test_writers_have_nearly_all_of_the_time(broom: Broom, taken: float, rest: float) -> None:
+    broom.store.taking = lambda: broom.clock.advance(taken)
+    broom.store.times = [broom.clock.now()] * 700
+    await broom.quiet()
+    assert broom.store.batches == [500]
+    assert broom.clock.waits == [pytest.approx(rest)]
+    await broom.pass_time(rest + 0.001)
+    assert broom.store.batches == [500, 200]
 
 
 async def test_with_nothing_to_remove_there_is_no_timer(broom: Broom) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from embedded_tasks.changes import Change
 from embedded_tasks.charts import SeriesAsked, series_of, task_reports
@@ -36,7 +37,19 @@ from embedded_tasks.sites import NonDurableSites
 from embedded_tasks.store import JobFilter
 from embedded_tasks.timeline import timeline_of
 
-__all__ = ["Reports"]
+__all__ = ["Reports", "ShownTexts"]
+
+
+class ShownTexts(Protocol):
+    """What a reader may see of a job, as texts to search in."""
+
+    def arguments_text(self, record: JobRecord) -> str:
+        """Return its arguments."""
+        ...
+
+    def errors_text(self, record: JobRecord) -> str:
+        """Return its reason and the errors of its attempts."""
+        ...
 
 
 class Reports:
@@ -63,7 +76,7 @@ class Reports:
         self,
         wanted: JobFilter | None = None,
         *,
-        shows: Callable[[JobRecord], str] | None = None,
+        shows: ShownTexts | None = None,
     ) -> JobPage:
         """Return a page of jobs, newest first.
 
@@ -71,23 +84,33 @@ class Reports:
 
         Args:
             wanted: Which; None (default) for the newest 50 of all.
-            shows: For a search in arguments: returns the arguments as this reader may see them,
-                secrets masked; what is found must be in that text too. (A search in what is not
-                shown would tell secrets letter by letter.) The record has its `args`.
+            shows: For a search in texts: what this reader may see of them, secrets masked; what is
+                found must be in those texts too. (A search in what is not shown would tell
+                secrets letter by letter.)
         """
         session, wanted = self._session("reports"), wanted or JobFilter()
         page = await session.store.views.page(wanted, self._clock.now())
-        text = wanted.argument or wanted.text
-        if shows is None or text is None:
+        if shows is None or not wanted.searches:
             return page
-        # What was found in an error is meant as well, where either may be.
-        kept = [job for job in page.jobs if text.lower() in shows(job).lower()]
-        if wanted.argument is None:
-            in_errors = replace(wanted, text=None, error=wanted.text, limit=wanted.limit)
-            others = await session.store.views.page(in_errors, self._clock.now())
-            known = {job.id for job in others.jobs}
-            kept = [job for job in page.jobs if job in kept or job.id in known]
+        kept = [job for job in page.jobs if await self._is_found(job, wanted, shows)]
         return replace(page, jobs=kept)
+
+    async def _is_found(self, listed: JobRecord, wanted: JobFilter, shows: ShownTexts) -> bool:
+        """Return whether a reader can see in a job what was searched for."""
+        try:
+            # With its arguments and its attempts, which a page leaves out.
+            job = await self.job(listed.id)
+        except JobNotFoundError:
+            return False
+        arguments, errors = shows.arguments_text(job).lower(), shows.errors_text(job).lower()
+        searches = (
+            (wanted.argument, (arguments,)),
+            (wanted.error, (errors,)),
+            (wanted.text, (arguments, errors)),
+        )
+        return all(
+            what is None or any(what.lower() in text for text in texts) for what, texts in searches
+        )
 
     async def job(self, job_id: str) -> JobRecord:
         """Return all that is stored of a job, progress and owner included.

@@ -160,17 +160,15 @@ class _Endpoints:
 async def chosen_of(desk: Desk, chosen: JobSelection, cap: int) -> JobFilter | list[str]:
     """Return what a bulk action is given for a filter: the filter, or the ids that it finds.
 
-    A filter by what is in the arguments is tried against what is shown of them, here: the number
-    of jobs that a text is found in would otherwise tell a masked secret, letter by letter.
+    A filter by what is in texts is tried against what is shown of them, here: the number of jobs
+    that a text is found in would otherwise tell a masked secret, letter by letter.
     """
-    if chosen.argument is None and chosen.text is None:
+    if not filter_of(chosen).searches:
         return filter_of(chosen)
     ids: list[str] = []
     before: int | None = None
     while len(ids) <= cap:
-        page = await desk.runner.reports.jobs(
-            filter_of(chosen, _PAGE, before), shows=desk.shown.arguments_text
-        )
+        page = await desk.runner.reports.jobs(filter_of(chosen, _PAGE, before), shows=desk.shown)
         ids += [record.id for record in page.jobs]
         before = page.next
         if before is None:

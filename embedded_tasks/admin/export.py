@@ -115,7 +115,7 @@ async def exported(desk: Desk, query: ExportQuery) -> AsyncIterator[str]:
         if stopping.is_set():
             raise ExportCutError
         wanted = filter_of(query, min(left, _PAGE), before)
-        page = await desk.runner.reports.jobs(wanted, shows=desk.shown.arguments_text)
+        page = await desk.runner.reports.jobs(wanted, shows=desk.shown)
         yield header + write([await desk.line(record) for record in page.jobs])
         header = ""
         left -= len(page.jobs)

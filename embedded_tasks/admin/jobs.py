@@ -84,10 +84,10 @@ def endpoints(desk: Desk) -> list[Endpoint]:
 
 
 async def page_of(desk: Desk, query: JobQuery) -> JobPage:
-    """Return a page of jobs; what is found in arguments is found in what is shown of them."""
+    """Return a page of jobs; what is found in texts is found in what is shown of them."""
     before = None if query.cursor is None else key_of(query.cursor)
     wanted = filter_of(query, query.limit, before)
-    return await desk.runner.reports.jobs(wanted, shows=desk.shown.arguments_text)
+    return await desk.runner.reports.jobs(wanted, shows=desk.shown)
 
 
 class _Endpoints:
@@ -119,10 +119,11 @@ class _Endpoints:
         )
 
     async def _total(self, query: JobQuery) -> JobTotal | None:
-        # Counting what is found in arguments would find what is masked in them.
-        if not query.total or query.argument is not None or query.text is not None:
+        wanted = filter_of(query)
+        # Counting what is found in texts would find what is masked in them.
+        if not query.total or wanted.searches:
             return None
-        return total_of(await self._desk.runner.reports.count(filter_of(query)))
+        return total_of(await self._desk.runner.reports.count(wanted))
 
     async def get_job(
         self, job_id: JobId, response: Response, if_none_match: IfNoneMatch = None

@@ -94,6 +94,13 @@ class Shown:
         shown = [{each.name or "": each.value} for each in arguments or ()]
         return json.dumps(shown, ensure_ascii=False)
 
+    def errors_text(self, record: JobRecord) -> str:
+        """Return the reason and the errors as they are shown, as one text to search in."""
+        masking = self.masking_for(record)
+        errors = [attempt.error for attempt in record.attempts if attempt.error is not None]
+        said = [record.reason or "", *(f"{error.type}: {error.message}" for error in errors)]
+        return "\n".join(map(masking.text, said))
+
     def attempts(self, record: JobRecord) -> list[JobAttempt]:
         """Return the attempts of a job, the first one first."""
         masking = self.masking_for(record)

@@ -73,10 +73,14 @@ async def test_a_search_finds_in_arguments_only_what_its_reader_may_see() -> Non
         await (await timed.runner.enqueue(note, "token=abc", "visible")).result()
         reports = timed.runner.reports
 
-        def shows(job: JobRecord) -> str:
-            return (job.args or "").replace("token=abc", "***")
+        class Shown:
+            def arguments_text(self, record: JobRecord) -> str:
+                return (record.args or "").replace("token=abc", "***")
 
-        secret = JobFilter(argument="abc")
+            def errors_text(self, record: JobRecord) -> str:
+                return record.reason or ""
+
+        shows, secret = Shown(), JobFilter(argument="abc")
         assert len((await reports.jobs(secret)).jobs) == 1
         assert (await reports.jobs(secret, shows=shows)).jobs == []
         assert len((await reports.jobs(JobFilter(argument="VISIBLE"), shows=shows)).jobs) == 1

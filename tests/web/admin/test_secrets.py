@@ -130,6 +130,36 @@ async def test_no_route_tells_a_secret(runner: TaskRunner) -> None:
     assert log["lines"][0]["text"].startswith("using ***")
 
 
+@pytest.mark.parametrize("where", ["error", "text", "argument"])
+async def test_no_search_tells_a_secret_letter_by_letter(runner: TaskRunner, where: str) -> None:
+    async with operating(status_app(runner, secrets=["iban"])) as client:
+        headers, account = (
+            {"Authorization": "Basic basic-creds"},
+            {"login": {"passphrase": "nested-pw"}},
+        )
+        url = "https://bank?api_key=key-in-url&page=2"
+        job = await runner.enqueue(leak, "hunter2-pw", headers, account, "iban-9911", url=url)
+        with pytest.raises(JobFailedError):
+            await job.result(timeout=30)
+
+        async def found(text: str) -> tuple[int, int, int]:
+            listed = await client.get("/jobs", params={where: text, "total": True})
+            export = await client.get("/jobs/export", params={where: text, "form": "ndjson"})
+            asked = {"action": "retry", "filter": {where: text}, "dry_run": True}
+            bulk = await client.post("/jobs/bulk", json=asked)
+            assert listed.json()["total"] is None
+            return (
+                len(listed.json()["items"]),
+                len(export.text.splitlines()),
+                bulk.json()["matched"],
+            )
+
+        for secret in SECRETS:
+            assert await found(secret) == (0, 0, 0), secret
+            assert await found(secret[:6]) == (0, 0, 0), secret
+        assert await found("PAGE=2") == (1, 1, 1)
+
+
 async def test_neither_the_process_log_nor_an_observer_is_told_a_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -24,7 +24,12 @@ _SYNCHRONOUS: Final = {0: "off", 1: "normal", 2: "full", 3: "extra"}
 
 
 async def durability_of(session: Session, non_durable: NonDurableSites) -> Durability:
-    """Look at a session's file."""
+    """Look at a session's file.
+
+    Raises:
+        StoreUnavailableError: It is not where it was, so that nothing of it can be promised.
+    """
+    session.store.identity.check()
     path = session.path
     settings = await session.store.views.pragmas(["journal_mode", "synchronous", "user_version"])
     found = session.recovered

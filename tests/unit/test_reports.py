@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from embedded_tasks.errors import ConfigurationError, JobNotFoundError
+from embedded_tasks.errors import ConfigurationError, JobNotFoundError, StoreUnavailableError
 from embedded_tasks.events import EventName
 from embedded_tasks.failure import describe, group_of
 from embedded_tasks.job import AttemptError, AttemptRecord, JobRecord, JobState, ShownState
@@ -160,6 +160,16 @@ async def test_the_file_and_its_processes_are_told(tmp_path: Path) -> None:
             ("ours", True),
         ]
         assert found.non_durable_sites == []
+
+
+async def test_nothing_is_promised_of_a_file_that_is_gone(tmp_path: Path) -> None:
+    file = tmp_path / "tasks.db"
+    async with running(str(file)) as timed:
+        file.rename(tmp_path / "elsewhere.db")
+        with pytest.raises(StoreUnavailableError, match="was deleted or moved away"):
+            await timed.runner.reports.durability()
+        (tmp_path / "elsewhere.db").rename(file)
+        await timed.runner.reports.durability()
 
 
 @pytest.mark.parametrize(

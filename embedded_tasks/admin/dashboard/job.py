@@ -6,13 +6,17 @@ What lives here: its page, and the forms on it. What does not: many jobs (`bulk`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
 from embedded_tasks.admin.access import Role
 from embedded_tasks.admin.dashboard.page import Fields, Page
 from embedded_tasks.admin.dashboard.site import Site
+from embedded_tasks.admin.dashboard.words import cut
 from embedded_tasks.admin.fields import JobId
+from embedded_tasks.admin.models import JobAttempt
 from embedded_tasks.errors import JobStateError
 from embedded_tasks.handle import CancelAnswer
 from embedded_tasks.job import FINISHED, JobState, ShownState
@@ -20,6 +24,7 @@ from embedded_tasks.job import FINISHED, JobState, ShownState
 __all__ = ["pages"]
 
 _LINES = 500
+_BEGUN = 200
 _SUCCEEDED = (
     "The job has succeeded: what it does would be done twice. Go back to it, read its page anew, "
     "and tick “do it once more” if that is what you want."
@@ -57,6 +62,7 @@ class _Pages:
             here="jobs",
             title=f"{record.task} {record.id}",
             job=details,
+            lead=_without_messages(details.reason or "", details.attempts),
             steps=desk.shown.timeline(record, steps),
             log=desk.shown.log(record, log),
             can_retry=ended,
@@ -102,3 +108,10 @@ class _Pages:
 
     def _back(self, request: Request, job_id: JobId, did: str, _fields: Fields) -> Response:
         return self._site.see(request, "job", job_id=str(job_id), did=did)
+
+
+def _without_messages(reason: str, attempts: Sequence[JobAttempt]) -> str:
+    """Return a reason that only begins with what its attempt tells whole."""
+    for message in (each.error.message for each in attempts if each.error):
+        reason = reason.replace(message, cut(message, _BEGUN)) if message else reason
+    return reason

@@ -16,8 +16,10 @@ __all__ = [
     "amount",
     "brief",
     "clock",
+    "cut",
     "iso",
     "kind",
+    "long",
     "percent",
     "plain",
     "size",
@@ -30,6 +32,8 @@ _UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 _SIZES: Final = ("B", "KB", "MB", "GB", "TB")
 _THOUSAND: Final = 1_000
 _BRIEF: Final = 8
+_LONG: Final = 400
+_LINES: Final = 8
 _NOTHING: Final = "\N{EN DASH}"
 
 
@@ -136,6 +140,16 @@ def brief(id: str) -> str:
     return id[-_BRIEF:]
 
 
+def long(text: str) -> bool:
+    """Return whether a text needs a box of its own that scrolls."""
+    return len(text) > _LONG or text.count("\n") >= _LINES
+
+
+def cut(text: str, longest: int = _LONG) -> str:
+    """Return the beginning of a text that is shown whole elsewhere."""
+    return text if len(text) <= longest else f"{text[:longest].rstrip()}…"
+
+
 def kind(schema: Mapping[str, Any]) -> str:
     """Return the type of a parameter, out of its JSON schema, in a word or two."""
     if "$ref" in schema:
@@ -154,8 +168,10 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "amount": amount,
     "brief": brief,
     "clock": clock,
+    "cut": cut,
     "iso": iso,
     "kind": kind,
+    "long": long,
     "percent": percent,
     "plain": plain,
     "size": size,

@@ -11,8 +11,8 @@ import threading
 from embedded_tasks import JobContext, task
 
 __all__ = [
-    "BEGUN", "GO", "RELAY", "build_report", "charge", "charge_once", "purge", "send_invoice",
-    "sync_crm", "wait_for_ledger",
+    "BEGUN", "GO", "RELAY", "build_report", "charge", "charge_once", "import_ledger", "purge",
+    "send_invoice", "sync_crm", "wait_for_ledger",
 ]  # fmt: skip
 
 RELAY = {"up": False}
@@ -84,3 +84,9 @@ def wait_for_ledger(ctx: JobContext, month: str) -> None:
     BEGUN.release()
     while not GO.wait(0.02):
         ctx.check()
+
+
+@task(name="ledger.import")
+def import_ledger(lines: int) -> None:
+    """Read a ledger, and tell at length of what is wrong with it."""
+    raise ValueError("\n".join(f"<b>line {line}</b> has no account" for line in range(lines)))

@@ -17,7 +17,7 @@ from playwright.sync_api import Page
 from embedded_tasks import TaskRunner
 from embedded_tasks.admin.dashboard.search import quoted
 from tests.web.dashboard.conftest import Open
-from tests.web.dashboard.shop import build_report
+from tests.web.dashboard.shop import build_report, import_ledger
 from tests.web.dashboard.site import KEY, Site, app_with, new_runner, serve, settled
 from tests.web.dashboard.wild import MARKUP, wild
 
@@ -74,8 +74,10 @@ def test_axe_finds_nothing_light_or_dark_and_nothing_is_wider_than_the_screen(
 ) -> None:
     page = open_page("", allows="404 (Not Found)", viewport={"width": width, "height": 850})
     running = site.run(site.runner.enqueue(build_report, "2030-02", 50))
+    long = site.run(site.runner.enqueue(import_ledger, 500))
+    site.run(settled(site.runner, [long]))
     found: list[str] = []
-    for place in (*PLACES, *(f"jobs/{id}" for id in (jobs["failed"], running.id))):
+    for place in (*PLACES, *(f"jobs/{id}" for id in (jobs["failed"], running.id, long.id))):
         page.emulate_media(color_scheme="light")
         page.goto(f"{site.url}/{place}")
         page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")

@@ -90,6 +90,18 @@ def test_axe_finds_nothing_light_or_dark_and_nothing_is_wider_than_the_screen(
     assert found == []
 
 
+@pytest.mark.parametrize("width", [390, 320])
+def test_a_phone_shows_all_places_at_once(open_page: Open, width: int) -> None:
+    page = open_page("durability", viewport={"width": width, "height": 850})
+    places = page.get_by_role("navigation", name="Pages").get_by_role("link")
+    boxes = [box for each in places.all() if (box := each.bounding_box()) is not None]
+    assert len(boxes) == 7
+    for box in boxes:
+        assert 0 <= box["x"] < box["x"] + box["width"] <= width
+        # Large enough for a finger (WCAG 2.2, target size).
+        assert min(box["width"], box["height"]) >= 24
+
+
 def test_the_help_and_the_completions_pass_axe_too(open_page: Open, axe: str) -> None:
     page = open_page("jobs")
     page.locator("#q").focus()

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from embedded_tasks.admin.access import Access, Role
 from embedded_tasks.admin.feed import Pace
 from embedded_tasks.admin.models import JobLine
 from embedded_tasks.admin.problems import documented
-from embedded_tasks.admin.route import StatusRoute
+from embedded_tasks.admin.route import StatusRoute, refuse_other_methods
 from embedded_tasks.admin.shown import Shown
 from embedded_tasks.errors import ConfigurationError, JobNotFoundError, NotStartedError
 from embedded_tasks.fastapi.routes import module_of
@@ -212,7 +212,7 @@ class Desk:
         """Return a router with no routes yet; whatever is added to it asks the readers' guards."""
         tags: list[str | Enum] = [self.name]
         return APIRouter(
-            dependencies=list(self.access.read),
+            dependencies=[*self.access.read, Depends(refuse_other_methods)],
             route_class=self.route_class,
             responses=documented(*_ALWAYS),
             tags=tags,

@@ -27,7 +27,7 @@ from embedded_tasks.errors import (
 )
 from embedded_tasks.job import ShownState
 
-__all__ = ["HANDLERS", "documented", "problem"]
+__all__ = ["HANDLERS", "MethodRefused", "documented", "problem"]
 
 _MEDIA_TYPE: Final = "application/problem+json"
 _RETRY_AFTER: Final = "5"
@@ -80,6 +80,17 @@ _MEANING: Final[Mapping[int, str]] = {
 }
 
 
+class MethodRefused(HTTPException):
+    """The path is there, and has other methods.
+
+    Args:
+        allowed: Which ones, as the header `Allow` names them.
+    """
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(HTTPStatus.METHOD_NOT_ALLOWED, f"Use {allowed}.", {"Allow": allowed})
+
+
 def problem(
     status: int,
     code: str,
@@ -129,7 +140,8 @@ async def _http(request: Request, error: Any) -> Response:
         # A redirect to a login page is no problem.
         return await http_exception_handler(request, error)
     text = error.detail if isinstance(error.detail, str) else json.dumps(error.detail, default=str)
-    return problem(error.status_code, "http_error", text, headers=error.headers)
+    code = "method_not_allowed" if isinstance(error, MethodRefused) else "http_error"
+    return problem(error.status_code, code, text, headers=error.headers)
 
 
 async def _invalid(_request: Request, error: Any) -> Response:

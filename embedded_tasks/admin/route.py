@@ -11,15 +11,28 @@ from typing import ClassVar, Final
 
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from embedded_tasks.admin.origins import refusal_of
-from embedded_tasks.admin.problems import HANDLERS, problem
+from embedded_tasks.admin.problems import HANDLERS, MethodRefused, problem
 
-__all__ = ["StatusRoute"]
+__all__ = ["StatusRoute", "refuse_other_methods"]
 
+_ALLOWED: Final = "embedded_tasks.allowed_methods"
 _HANDLERS: Final = "starlette.exception_handlers"
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+async def refuse_other_methods(request: Request) -> None:
+    """Refuse a method that the path does not have; asked behind the guards of the readers.
+
+    Raises:
+        MethodRefused: It has others.
+    """
+    allowed = request.scope.get(_ALLOWED)
+    if allowed is not None:
+        raise MethodRefused(allowed)
 
 
 class StatusRoute(APIRoute):
@@ -50,12 +63,9 @@ class StatusRoute(APIRoute):
 
         allowed = self._allowed_instead(scope)
         if allowed is not None:
-            refused = problem(
-                405, "method_not_allowed", f"Use {allowed}.", headers={"Allow": allowed}
-            )
-            await refused(scope, receive, send_guarded)
-            return
-        if scope["method"] not in _SAFE:
+            # Which methods there are is told to those whom the guards let through, as all is.
+            scope = {**scope, _ALLOWED: allowed, "method": min(self.methods or ("GET",))}
+        elif scope["method"] not in _SAFE:
             why = refusal_of(Headers(scope=scope), self.allowed_origins)
             if why is not None:
                 await problem(403, "cross_site", why)(scope, receive, send_guarded)

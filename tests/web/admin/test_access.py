@@ -109,6 +109,25 @@ async def test_every_route_asks_the_dependency_first(runner: StillRunner) -> Non
         assert (await runner.get(job_id(1))).state is ShownState.QUEUED
 
 
+async def test_the_dependency_is_asked_before_a_method_is_refused(runner: StillRunner) -> None:
+    app = FastAPI()
+    runner.install(app)
+    app.include_router(closed(runner), prefix="/ops")
+    there: dict[str, set[str]] = {}
+    for method, path in paths_of(closed(runner)):
+        there.setdefault(path, set()).add(method)
+    async with operating(app) as client:
+        for path, methods in there.items():
+            for method in {"GET", "POST", "PUT", "OPTIONS"} - methods:
+                url = f"http://test/ops{path}"
+                operator = await client.request(method, url, content=ODD)
+                problem_of(operator, 405, "method_not_allowed")
+                assert set(operator.headers["allow"].split(", ")) <= methods, path
+                stranger = await client.request(method, url, content=ODD, headers={"x-key": "-"})
+                problem_of(stranger, 403, "http_error")
+                assert "allow" not in stranger.headers
+
+
 def test_every_route_has_the_guards_itself_and_not_only_its_router(runner: StillRunner) -> None:
     for route in all_routes(closed(runner)):
         asked = [each.dependency for each in route.dependencies]

@@ -27,7 +27,7 @@ from embedded_tasks.reported import AuditPage
 from embedded_tasks.session import Session
 from embedded_tasks.store import Act, JobFilter
 
-__all__ = ["BULK_CAP", "Action", "BulkReport", "Canceller", "Control"]
+__all__ = ["BULK_CAP", "Action", "BulkReport", "Canceller", "Control", "states_for"]
 
 BULK_CAP: Final = 1_000
 """How many jobs one bulk action changes at most, unless told otherwise."""
@@ -83,6 +83,17 @@ _ALLOWED: Final[Mapping[Action, tuple[ShownState, ...]]] = {
 _UNNAMED: Final[Mapping[Action, tuple[ShownState, ...]]] = {
     Action.RETRY: tuple(state for state in _ENDED if state is not ShownState.SUCCEEDED)
 }
+
+
+def states_for(action: Action, wanted: Sequence[ShownState] = ()) -> list[ShownState]:
+    """Return the states of the jobs that a bulk action is for.
+
+    Args:
+        action: What is to be done.
+        wanted: The states that a filter names; none where it names none.
+    """
+    wanted = wanted or _UNNAMED.get(action, tuple(ShownState))
+    return [state for state in _ALLOWED[action] if state in wanted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +289,7 @@ class Control:
                 if len(allowed) > cap:
                     return allowed[:cap], True
             return allowed, False
-        wanted = chosen.states or _UNNAMED.get(what, tuple(ShownState))
-        states = [state for state in _ALLOWED[what] if state in wanted]
+        states = states_for(what, chosen.states)
         if not states:
             return [], False
         found: list[str] = []

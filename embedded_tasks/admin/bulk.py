@@ -16,10 +16,10 @@ from embedded_tasks.admin.access import Role
 from embedded_tasks.admin.bodies import BODY_STATUSES, described, json_body
 from embedded_tasks.admin.desk import Desk, Endpoint
 from embedded_tasks.admin.fields import JobSelection, filter_of
-from embedded_tasks.control import BULK_CAP, Action
+from embedded_tasks.control import BULK_CAP, Action, states_for
 from embedded_tasks.store import JobFilter
 
-__all__ = ["BulkAction", "BulkChosen", "BulkOutcome", "chosen_of", "endpoints"]
+__all__ = ["BulkAction", "BulkChosen", "BulkOutcome", "chosen_of", "endpoints", "note_of"]
 
 _MOST = 10_000
 _PAGE = 200
@@ -72,6 +72,9 @@ class BulkOutcome(BaseModel):
     changed: int
     capped: Annotated[bool, Field(description="There are more; the rest is as it was.")]
     dry_run: bool
+    note: Annotated[
+        str | None, Field(description="Where no filter is set: which jobs that means, in words.")
+    ]
 
 
 _BODY = described(
@@ -153,8 +156,20 @@ class _Endpoints:
             action, chosen, dry_run=body.dry_run, cap=body.cap, by=self._desk.who(request)
         )
         return BulkOutcome(
-            matched=done.matched, changed=done.changed, capped=done.capped, dry_run=done.dry_run
+            matched=done.matched,
+            changed=done.changed,
+            capped=done.capped,
+            dry_run=done.dry_run,
+            note=None if body.by_ids else note_of(action, body.filter),
         )
+
+
+def note_of(action: Action, chosen: JobSelection) -> str | None:
+    """Return what it means that no filter is set; None where one is."""
+    if any(getattr(chosen, name) for name in JobSelection.model_fields):
+        return None
+    *names, last = (state.value for state in states_for(action))
+    return f"No filter is set: this means every {', '.join(names)} and {last} job."
 
 
 async def chosen_of(desk: Desk, chosen: JobSelection, cap: int) -> JobFilter | list[str]:

@@ -15,7 +15,7 @@ from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
 from embedded_tasks.admin.access import Role
-from embedded_tasks.admin.bulk import chosen_of
+from embedded_tasks.admin.bulk import chosen_of, note_of
 from embedded_tasks.admin.dashboard.page import Fields, Page
 from embedded_tasks.admin.dashboard.search import search_of
 from embedded_tasks.admin.dashboard.site import Site
@@ -63,6 +63,7 @@ class _Pages:
             title="Many jobs at once",
             asked=asked,
             report=report,
+            note=self._note(asked),
             stream=None,
         )
 
@@ -98,6 +99,10 @@ class _Pages:
             cap=asked.cap,
             by=desk.who(request),
         )
+
+    def _note(self, asked: _Asked) -> str | None:
+        query = search_of(asked.query, self._site.now()).query
+        return None if asked.ids or query is None else note_of(asked.action, query)
 
     async def _chosen(self, asked: _Asked) -> JobFilter | list[str]:
         search = search_of(asked.query, self._site.now())

@@ -6,6 +6,7 @@ What lives here: actions and their guards. What does not: retry and cancel by st
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx
@@ -127,13 +128,43 @@ async def test_a_bulk_action_says_first_how_many_it_would_be(
     await end(runner.store, 3, Failed("no", SOME_ERROR), queue="web")
     chosen = {"action": "retry", "filter": {"state": ["failed"], "queue": "mail"}}
     said = await done(client, "/jobs/bulk", 200, json={**chosen, "dry_run": True})
-    assert said == {"matched": 3, "changed": 0, "capped": False, "dry_run": True}
+    counts = {"matched": 3, "changed": 0, "capped": False, "dry_run": True}
+    assert said == {**counts, "note": None}
     assert (await runner.get(job_id(0))).state is ShownState.FAILED
     said = await done(client, "/jobs/bulk", 200, json={**chosen, "cap": 2})
-    assert said == {"matched": 2, "changed": 2, "capped": True, "dry_run": False}
+    counts = {"matched": 2, "changed": 2, "capped": True, "dry_run": False}
+    assert said == {**counts, "note": None}
     said = await done(client, "/jobs/bulk", 200, json=chosen)
     assert (said["matched"], said["changed"], said["capped"]) == (1, 1, False)
     assert (await runner.get(job_id(3))).state is ShownState.FAILED
+
+
+@pytest.mark.parametrize(
+    ("action", "means"),
+    [
+        ("retry", "failed, cancelled, expired and held"),
+        ("cancel", "scheduled, retrying, queued, running and held"),
+        ("run_now", "scheduled and retrying"),
+        ("delete", "succeeded, failed, cancelled, expired and held"),
+    ],
+)
+async def test_a_bulk_action_without_a_filter_says_so_and_what_it_means(
+    client: httpx.AsyncClient, runner: StillRunner, action: str, means: str
+) -> None:
+    states = await fill(runner.store)
+    path, asked = "/jobs/bulk", {"action": action}
+    if action == "delete":
+        path, asked = "/jobs/bulk/delete", {}
+    nothing: list[dict[str, object]] = [{}, {"state": []}, {"queue": None}]
+    for empty in nothing:
+        sent = {**asked, "filter": empty, "dry_run": True}
+        said = await done(client, path, 200, json=sent)
+        assert said["note"] == f"No filter is set: this means every {means} job."
+        named = re.findall(r"[a-z]+", means.replace(" and ", " "))
+        assert said["matched"] == sum(len(states[state]) for state in named)
+    for chosen in ({"filter": {"queue": "mail"}}, {"ids": [job_id(1)]}):
+        said = await done(client, path, 200, json={**asked, **chosen, "dry_run": True})
+        assert said["note"] is None
 
 
 async def test_a_bulk_action_takes_ids_and_leaves_alone_what_it_does_not_fit(

@@ -136,6 +136,21 @@ async def test_what_succeeded_meanwhile_is_not_retried_by_a_button_of_before(
     assert answer.status_code == 303
 
 
+async def test_many_jobs_without_a_filter_are_said_to_be_all_of_them(
+    client: httpx.AsyncClient,
+) -> None:
+    client.headers["x-roles"] = "read operate admin"
+    for query in ("", "&q=", "&q=%20"):
+        page = (await client.get(f"/jobs/bulk?action=retry&all=1{query}")).text
+        assert "No filter is set: this means every failed, cancelled, expired and held job" in page
+    for query in ("&q=state:failed", "&q=mail", f"&q={job_id(1)}"):
+        page = (await client.get(f"/jobs/bulk?action=retry&all=1{query}")).text
+        assert "No filter is set" not in page
+        assert "All jobs that match" in page
+    page = (await client.get(f"/jobs/bulk?action=retry&id={job_id(1)}")).text
+    assert "No filter is set" not in page
+
+
 async def test_checkpoints_are_said_to_be_whose_they_are(
     client: httpx.AsyncClient, runner: TaskRunner
 ) -> None:

@@ -99,7 +99,8 @@ class Caller:
         runner = self._runner
         match number:
             case 7:
-                job = await runner.options(delay=3600).enqueue(succeed, number)
+                # A kill may come before the cancel, and the end waits for what is left.
+                job = await runner.options(delay=5).enqueue(succeed, number)
                 await job.cancel()
             case 17:
                 job = await runner.enqueue(linger, number)
@@ -151,7 +152,14 @@ async def _work(options: dict[str, Any]) -> None:
         retention=Retention(succeeded=keep, failed=keep, cancelled=keep, expired=keep),
     )
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_reader(0, stop.set)
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        # It stays readable: nobody is to be told again and again.
+        loop.remove_reader(0)
+        stop.set()
+
+    loop.add_reader(0, end)
     progress = Progress(options["progress"])
     async with runner.open(run_jobs=True):
         await asyncio.gather(*(Caller(runner, stop, progress).run() for _ in range(_CALLERS)))

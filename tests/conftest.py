@@ -16,7 +16,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="also run the long soaks (marker: slow)")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what `-m` does not name
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
     if not (config.getoption("--soak") or os.environ.get("EMBEDDED_TASKS_SOAK") == "1"):
         _skip(items, "slow", "a long soak: --soak runs it")
     # They need another environment and the network, so a quick run does without.

@@ -12,20 +12,18 @@ from typing import Protocol
 
 import structlog
 
-from embedded_tasks.clock import Clock, pause
+from embedded_tasks.clock import Clock
 from embedded_tasks.context import Original
 from embedded_tasks.enqueue import Reserved
 from embedded_tasks.errors import StoreError
 from embedded_tasks.job import ClaimedJob, Failed
+from embedded_tasks.releases import Releases
 from embedded_tasks.running import FirstEnd
 from embedded_tasks.store import Store
 
 __all__ = ["Chains", "Workplace"]
 
 _log = structlog.get_logger("embedded_tasks")
-
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 5.0
 
 
 class Workplace(Protocol):
@@ -47,6 +45,10 @@ class Workplace(Protocol):
         self, job: ClaimedJob, original: Original | None, *, is_async: bool, watched: bool = False
     ) -> FirstEnd | None:
         """Start an attempt in a slot that was taken."""
+        ...
+
+    def line_up(self, job: ClaimedJob, original: Original | None, *, is_async: bool) -> bool:
+        """Start an attempt as soon as a slot is free; return whether it may wait for one here."""
         ...
 
 
@@ -76,12 +78,11 @@ class Chains:
         self._store = store
         self._owner = owner
         self._clock = clock
-        self._stored = stored
-        self._ended = ended
+        self._releases = Releases(
+            store, owner, clock, cancelled=ended, released=lambda: stored(0.0)
+        )
         self.is_paused: Callable[[str], bool] = lambda _queue: False
         """Tells whether the jobs of a queue may not start."""
-        self._to_release: list[str] = []
-        self._releasing: asyncio.Task[None] | None = None
         self._chains: set[asyncio.Task[BaseException | None]] = set()
         self._closing = False
         self._expected: set[str] = set()
@@ -91,7 +92,7 @@ class Chains:
         ids = [reserved.job.id for reserved in jobs]
         if self._closing:
             # They were being stored as the work ended.
-            self._release(ids)
+            self._releases.add(ids)
         else:
             self._expected.update(ids)
 
@@ -101,16 +102,16 @@ class Chains:
         if not jobs:
             return
         first = jobs[0]
-        if (
-            self._closing
-            or self.is_paused(first.job.queue)
-            or not self._worker.take_slot(first.is_async)
-        ):
-            self._release([reserved.job.id for reserved in jobs])
-        elif len(jobs) == 1 and jobs[0].begun:
-            self._worker.start(jobs[0].job, jobs[0].original, is_async=jobs[0].is_async)
+        is_here = not (self._closing or self.is_paused(first.job.queue))
+        if len(jobs) == 1 and first.begun:
+            line_up = self._worker.line_up
+            taken = is_here and line_up(first.job, first.original, is_async=first.is_async)
         else:
-            self._chains.add(self._follow(jobs, has_slot=True, stay=False))
+            taken = is_here and self._worker.take_slot(first.is_async)
+            if taken:
+                self._chains.add(self._follow(jobs, has_slot=True, stay=False))
+        if not taken:
+            self._releases.add(reserved.job.id for reserved in jobs)
 
     async def run(self, jobs: Sequence[Reserved]) -> BaseException | None:
         """Run these jobs here, waiting for slots, and return when all first attempts have ended.
@@ -127,13 +128,13 @@ class Chains:
         """Start no more, and give what has not started to everybody."""
         self._closing = True
         # Requests that have not ended: their jobs have not started, and others may have them.
-        self._release(list(self._expected))
+        self._releases.close()
+        self._releases.add(self._expected)
         self._expected.clear()
         for chain in self._chains:
             chain.cancel()
         await asyncio.gather(*self._chains, return_exceptions=True)
-        while self._releasing is not None:
-            await self._releasing
+        await self._releases.written()
 
     def _still_here(self, jobs: Sequence[Reserved]) -> list[Reserved]:
         """Return the jobs that were not given away when the work ended before their request."""
@@ -176,7 +177,7 @@ class Chains:
             _log.error("job.not_begun", job_id=left[0].job.id, error=str(error))
         finally:
             if left:
-                self._release([reserved.job.id for reserved in left])
+                self._releases.add(reserved.job.id for reserved in left)
         return first_error
 
     async def _get_slot(self, job: Reserved, stay: bool) -> bool:
@@ -198,35 +199,3 @@ class Chains:
             if not began:
                 self._worker.give_slot_back(reserved.is_async)
         return bool(began)
-
-    def _release(self, ids: list[str]) -> None:
-        """Give jobs to everybody; what comes while one batch is written goes into the next."""
-        self._to_release += ids
-        if self._to_release and self._releasing is None:
-            self._releasing = asyncio.create_task(self._write_releases())
-
-    async def _write_releases(self) -> None:
-        delay = _FIRST_PAUSE
-        try:
-            while self._to_release:
-                ids, self._to_release = self._to_release, []
-                try:
-                    cancelled = await self._store.release(ids, self._owner, self._clock.now())
-                except Exception as error:  # noqa: BLE001  # whatever it is, they must not stay ours
-                    _log.error("jobs.not_released", jobs=len(ids), error=str(error) or repr(error))
-                    if self._closing:
-                        break
-                    self._to_release += ids
-                    await pause(self._clock, delay)
-                    delay = min(delay * 2, _LONGEST_PAUSE)
-                else:
-                    self._tell(cancelled)
-        finally:
-            self._releasing = None
-
-    def _tell(self, cancelled: list[str]) -> None:
-        try:
-            self._ended(cancelled)
-            self._stored(0.0)
-        except Exception as error:  # noqa: BLE001  # they are given away, and others come next
-            _log.error("jobs.not_told", jobs=len(cancelled), error=repr(error))

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from embedded_tasks.errors import ConfigurationError
 
-__all__ = ["Clock", "Duration", "SystemClock", "Throttle", "Timer", "pause", "seconds"]
+__all__ = ["Alarm", "Clock", "Duration", "SystemClock", "Throttle", "Timer", "pause", "seconds"]
 
 Duration = float | int | timedelta
 """A length of time: seconds, or a `timedelta`."""
@@ -61,6 +61,39 @@ class SystemClock:
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` on the running event loop after `delay` seconds."""
         return asyncio.get_running_loop().call_later(delay, callback)
+
+
+class Alarm:
+    """Calls back once, at the earliest of the times that it was set to.
+
+    Args:
+        clock: Where the time comes from.
+        callback: What is called.
+    """
+
+    def __init__(self, clock: Clock, callback: Callable[[], None]) -> None:
+        self._clock = clock
+        self._callback = callback
+        self._timer: Timer | None = None
+        self._at = 0.0
+
+    def set(self, delay: float) -> None:
+        """Call back after so many seconds, if not earlier."""
+        at = self._clock.monotonic() + delay
+        if self._timer is None or at < self._at:
+            self.cancel()
+            self._at = at
+            self._timer = self._clock.call_later(delay, self._call)
+
+    def cancel(self) -> None:
+        """Do not call back."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _call(self) -> None:
+        self._timer = None
+        self._callback()
 
 
 class Throttle:

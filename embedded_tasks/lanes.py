@@ -8,15 +8,31 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from embedded_tasks.context import Original
 from embedded_tasks.job import ClaimedJob
 from embedded_tasks.slots import Slots
 
-__all__ = ["Lane", "Want"]
+__all__ = ["Lane", "Ready", "Want"]
 
 # More would cost fewer commits for each job, and keep requests waiting: while the rows of a batch
 # are read and made, nothing else of the process runs.
 _MOST_AHEAD = 96
+
+_LONGEST_LINE = 256
+
+
+class Ready(NamedTuple):
+    """A job of this process that waits for a slot here.
+
+    Args:
+        job: The job.
+        original: Its call's own objects, if they are at hand.
+    """
+
+    job: ClaimedJob
+    original: Original | None = None
 
 
 @dataclass(slots=True)
@@ -36,8 +52,9 @@ class Lane:
     Args:
         is_async: The kind.
         slots: How many attempts may run at once.
-        ready: Jobs claimed ahead of a slot: as many as ended while one claim was under way, so that
-            the slots do not stand empty during a commit, and none when jobs take longer.
+        ready: Jobs that wait for a slot here, and not for long: claimed ahead of one, as many as
+            ended while one claim was under way, so that the slots do not stand empty during a
+            commit; and those of requests that have ended, so that nobody has to claim them.
         ended: How many attempts have ended since the start.
         due: Whether the store may have more that is due.
         starting: Whether jobs out of `ready` are about to be started.
@@ -46,7 +63,7 @@ class Lane:
 
     is_async: bool
     slots: Slots
-    ready: deque[ClaimedJob] = field(default_factory=deque)
+    ready: deque[Ready] = field(default_factory=deque)
     ended: int = 0
     due: bool = True
     starting: bool = False
@@ -66,13 +83,24 @@ class Lane:
         self.due = False
         return Want(self.is_async, places, places + ahead)
 
-    def stands(self) -> bool:
-        """Return whether no attempt has ended since this was last asked."""
-        before, self._ended_at_look = self._ended_at_look, self.ended
-        return before == self.ended
+    def takes(self) -> bool:
+        """Return whether one more job may wait here: nobody has waited longer, and not too many."""
+        return bool(self.slots.size) and not self.due and len(self.ready) < _LONGEST_LINE
+
+    def late(self) -> list[str]:
+        """Take out those for whom there will be no slot soon; return their ids.
+
+        As many stay as slots are free, and as attempts have ended since this was last asked.
+        """
+        stay = self.slots.free + self.ended - self._ended_at_look
+        self._ended_at_look = self.ended
+        ids: list[str] = []
+        while len(self.ready) > stay:
+            ids.append(self.ready.pop().job.id)
+        return ids[::-1]
 
     def drain(self) -> list[str]:
-        """Take out the jobs that were claimed ahead; return their ids."""
-        ids = [job.id for job in self.ready]
+        """Take out all that wait here; return their ids."""
+        ids = [ready.job.id for ready in self.ready]
         self.ready.clear()
         return ids

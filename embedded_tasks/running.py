@@ -16,6 +16,7 @@ from embedded_tasks.attempt import Attempt, Ports, Stop
 from embedded_tasks.context import Original
 from embedded_tasks.ids import id_bytes
 from embedded_tasks.job import ClaimedJob, Interrupted, LoopBlock, Outcome, RetryLater
+from embedded_tasks.lanes import Ready
 from embedded_tasks.processes import INTERRUPTED, TIMED_OUT
 
 __all__ = ["FirstEnd", "Marks", "Running", "RunningHooks"]
@@ -134,7 +135,7 @@ class Running:
 
     def start_all(
         self,
-        jobs: Sequence[ClaimedJob],
+        jobs: Sequence[Ready],
         freed: Callable[[ClaimedJob], None],
         *,
         is_async: bool,
@@ -146,12 +147,12 @@ class Running:
         """
         if not jobs:
             return
-        marks = self._marks.mark_all([(id_bytes(job.id), job.attempt) for job in jobs])
+        marks = self._marks.mark_all([(id_bytes(job.id), job.attempt) for job, _ in jobs])
         ports, ended, late = self._ports, self._ended, self._returned_late
         self._start(
             [
-                _Entry(Attempt(job, ports, None, ended, late), mark, is_async, freed, None)
-                for job, mark in zip(jobs, marks, strict=True)
+                _Entry(Attempt(job, ports, original, ended, late), mark, is_async, freed, None)
+                for (job, original), mark in zip(jobs, marks, strict=True)
             ]
         )
 

@@ -14,12 +14,13 @@ from functools import partial
 import structlog
 
 from embedded_tasks.attempt import Ports
-from embedded_tasks.clock import Timer, pause
+from embedded_tasks.clock import Alarm
 from embedded_tasks.context import Original
 from embedded_tasks.errors import StoreError, StoreUnavailableError
 from embedded_tasks.job import SUSPECT_AFTER, ClaimedJob
 from embedded_tasks.known_tasks import KnownTasks
-from embedded_tasks.lanes import Lane, Want
+from embedded_tasks.lanes import Lane, Ready, Want
+from embedded_tasks.releases import Releases
 from embedded_tasks.running import FirstEnd, Running
 from embedded_tasks.slots import Slots
 from embedded_tasks.store import Claim, ClaimResult, Store
@@ -30,7 +31,7 @@ __all__ = ["Worker", "WorkerHooks"]
 _log = structlog.get_logger("embedded_tasks")
 
 _LONGEST_SLEEP = 30.0
-_STALE_AFTER = 0.05
+_PATIENCE = 0.05
 _PAUSE_AFTER_ERROR = 1.0
 
 
@@ -83,14 +84,16 @@ class Worker:
         }
         self._freed = {kind: partial(self._ended, lane) for kind, lane in self._lanes.items()}
         self._wake = asyncio.Event()
-        self._timer: Timer | None = None
-        self._timer_at = 0.0
-        self._stale: Timer | None = None
+        self._next_look = Alarm(ports.clock, self._look_now)
+        self._patience = Alarm(ports.clock, self._release_late)
         self.suspects: Suspects = Suspects(self._clock, self._acquit, self.wake)
         self._look = False
         self._stopping = True
         self._stopped = False
-        self._releases: set[asyncio.Task[None]] = set()
+        self._releases = Releases(
+            store, owner, ports.clock, cancelled=hooks.ended, released=self._released
+        )
+        self._acquittals: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
     # What others ask.
@@ -136,7 +139,7 @@ class Worker:
         if delay <= 0:
             self.wake()
         else:
-            self._set_timer(delay)
+            self._look_again_in(delay)
 
     def take_slot(self, is_async: bool) -> bool:
         """Take a slot for a job that is about to be stored, unless others have waited longer."""
@@ -147,12 +150,16 @@ class Worker:
         """Give back a slot that was not used."""
         lane = self._lanes[is_async]
         lane.slots.give_back()
-        if lane.ready and not lane.starting:
-            # Soon: the attempts that end in this round of the loop are followed by one write.
-            lane.starting = True
-            self._loop.call_soon(self._start_ready, lane)
+        if lane.ready:
+            self._start_ready_soon(lane)
         elif lane.due and lane.slots.free and not lane.starting:
             self._wake.set()
+
+    def _start_ready_soon(self, lane: Lane) -> None:
+        # Soon: what ends or comes in this round of the loop is followed by one write.
+        if not lane.starting:
+            lane.starting = True
+            self._loop.call_soon(self._start_ready, lane)
 
     async def wait_for_slot(self, is_async: bool) -> bool:
         """Wait for a slot and take it; return False where there will be none."""
@@ -176,7 +183,7 @@ class Worker:
         Where that cannot be written down, or the work has ended, the job goes back unstarted.
         """
         if self._stopped:
-            self._give_to_everybody([job.id])
+            self._releases.add([job.id])
             self._lanes[is_async].slots.give_back()
             return None
         try:
@@ -189,9 +196,9 @@ class Worker:
     def _not_started(self, jobs: Sequence[ClaimedJob], error: Exception, lane: Lane) -> None:
         for job in jobs:
             _log.error("job.not_started", job_id=job.id, error=str(error))
-        self._give_to_everybody([job.id for job in jobs])
+        self._releases.add([job.id for job in jobs])
         lane.slots.give_back(len(jobs))
-        self._set_timer(_PAUSE_AFTER_ERROR)
+        self._look_again_in(_PAUSE_AFTER_ERROR)
 
     # The loop.
 
@@ -207,7 +214,7 @@ class Worker:
                 await self._claim()
             except StoreError as error:
                 _log.error("worker.claim_failed", error=str(error))
-                self._set_timer(_PAUSE_AFTER_ERROR)
+                self._look_again_in(_PAUSE_AFTER_ERROR)
 
     async def _claim(self) -> None:
         look, self._look = self._look, False
@@ -230,7 +237,7 @@ class Worker:
             self._give_back_places(wanted)
             raise
         if self._stopping:
-            self._give_to_everybody([job.id for job in result.jobs])
+            self._releases.add([job.id for job in result.jobs])
             self._give_back_places(wanted)
             return
         self._start_claimed(result.jobs, wanted)
@@ -253,7 +260,7 @@ class Worker:
     def _start_claimed(self, jobs: Sequence[ClaimedJob], wanted: Sequence[Want]) -> None:
         by_kind = {want.is_async: want for want in wanted}
         # Suspects first: what they keep waiting is only other suspects.
-        starting: dict[bool, list[ClaimedJob]] = {True: [], False: []}
+        starting: dict[bool, list[Ready]] = {True: [], False: []}
         for job in sorted(jobs, key=lambda job: job.crashes < SUSPECT_AFTER):
             kind = self._tasks.is_async(job.task)
             want = by_kind[kind]
@@ -261,9 +268,9 @@ class Worker:
             if job.crashes >= SUSPECT_AFTER:
                 self.suspects.started(job.id)
             if want.taken <= want.places:
-                starting[kind].append(job)
+                starting[kind].append(Ready(job))
             else:
-                self._lanes[kind].ready.append(job)
+                self._lanes[kind].ready.append(Ready(job))
         for want in wanted:
             self._start_all(starting[want.is_async], self._lanes[want.is_async])
             if want.taken == want.limit:
@@ -273,8 +280,6 @@ class Worker:
             for _ in range(want.places - want.taken):
                 self.give_slot_back(want.is_async)
             self._start_ready(self._lanes[want.is_async])
-        if self._stale is None and any(lane.ready for lane in self._lanes.values()):
-            self._stale = self._clock.call_later(_STALE_AFTER, self._release_stale)
 
     def _start_ready(self, lane: Lane) -> None:
         """Free slots are for what was claimed ahead of them."""
@@ -282,15 +287,16 @@ class Worker:
         if not self._stopping:
             places = lane.slots.take(len(lane.ready))
             self._start_all([lane.ready.popleft() for _ in range(places)], lane)
+            self._watch_lines()
             if lane.due and lane.slots.free:
                 self._wake.set()
 
-    def _start_all(self, jobs: Sequence[ClaimedJob], lane: Lane) -> None:
+    def _start_all(self, jobs: Sequence[Ready], lane: Lane) -> None:
         """Start attempts in slots that were taken; see `start`."""
         try:
             self.running.start_all(jobs, self._freed[lane.is_async], is_async=lane.is_async)
         except StoreUnavailableError as error:
-            self._not_started(jobs, error, lane)
+            self._not_started([ready.job for ready in jobs], error, lane)
 
     async def _after_claim(self, result: ClaimResult, *, look: bool) -> None:
         if result.expired:
@@ -305,62 +311,52 @@ class Worker:
         if any(lane.due and lane.slots.free for lane in self._lanes.values()):
             self._wake.set()
 
-    def _set_timer(self, delay: float) -> None:
-        # Capped, because the wall clock may jump while we sleep.
-        at = self._clock.monotonic() + min(delay, _LONGEST_SLEEP)
-        if self._stopping or (self._timer is not None and self._timer_at <= at):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._clock.call_later(min(delay, _LONGEST_SLEEP), self._timer_fired)
+    def _look_again_in(self, delay: float) -> None:
+        if not self._stopping:
+            # Capped, because the wall clock may jump while we sleep.
+            self._next_look.set(min(delay, _LONGEST_SLEEP))
 
-    def _timer_fired(self) -> None:
-        self._timer = None
+    def _look_now(self) -> None:
         self.wake()
         if self.is_full():
             self._hooks.overflow()
 
-    # Claimed ahead: no longer than it takes to see that the slots stay taken.
+    # Waiting for a slot here, and not for long.
 
-    def _release_stale(self) -> None:
-        self._stale = None
-        ids: list[str] = []
-        for lane in self._lanes.values():
-            if lane.ready and lane.stands():
-                ids += lane.drain()
-                lane.due = True
-        self._give_to_everybody(ids)
+    def line_up(self, job: ClaimedJob, original: Original | None, *, is_async: bool) -> bool:
+        """Start an attempt as soon as a slot is free; return whether it may wait for one here."""
+        lane = self._lanes[is_async]
+        if self._stopping or not lane.takes():
+            return False
+        lane.ready.append(Ready(job, original))
+        if lane.slots.free:
+            self._start_ready_soon(lane)
+        else:
+            self._watch_lines()
+        return True
+
+    def _watch_lines(self) -> None:
         if any(lane.ready for lane in self._lanes.values()):
-            self._stale = self._clock.call_later(_STALE_AFTER, self._release_stale)
+            self._patience.set(_PATIENCE)
 
-    def _give_to_everybody(self, ids: Sequence[str]) -> None:
-        if ids:
-            task = asyncio.create_task(self._release(ids))
-            self._releases.add(task)
-            task.add_done_callback(self._releases.discard)
+    def _release_late(self) -> None:
+        for lane in self._lanes.values():
+            if ids := lane.late():
+                lane.due = True
+                self._releases.add(ids)
+        self._watch_lines()
 
-    async def _release(self, ids: Sequence[str]) -> None:
-        while True:
-            try:
-                cancelled = await self._store.release(ids, self._owner, self._clock.now())
-            except Exception as error:  # noqa: BLE001  # whatever it is, they must not stay ours
-                _log.error("jobs.not_released", jobs=len(ids), error=str(error) or repr(error))
-                if self._stopping:
-                    # They stay ours, unstarted: whoever recovers this process releases them.
-                    return
-                await pause(self._clock, _PAUSE_AFTER_ERROR)
-            else:
-                self._hooks.ended(cancelled)
-                self._hooks.overflow()
-                return
+    def _released(self) -> None:
+        # What waited here may be of a task that was never claimed, whose number is to be learned.
+        self._look = True
+        self._hooks.overflow()
 
     # Suspects.
 
     def _acquit(self, job_id: str) -> None:
         task = asyncio.create_task(self._write_acquittal(job_id))
-        self._releases.add(task)
-        task.add_done_callback(self._releases.discard)
+        self._acquittals.add(task)
+        task.add_done_callback(self._acquittals.discard)
 
     async def _write_acquittal(self, job_id: str) -> None:
         try:
@@ -380,13 +376,13 @@ class Worker:
     def drain(self) -> None:
         """Claim no more and give back what has not started; attempts go on."""
         self._stopping = True
+        self._releases.close()
         self._store.hurry()
         self._wake.set()
         self.suspects.close()
-        for timer in (self._timer, self._stale):
-            if timer is not None:
-                timer.cancel()
-        self._give_to_everybody([id for lane in self._lanes.values() for id in lane.drain()])
+        self._next_look.cancel()
+        self._patience.cancel()
+        self._releases.add([id for lane in self._lanes.values() for id in lane.drain()])
 
     async def stop(self, grace: float) -> None:
         """Drain, let attempts end, and interrupt what has not ended then.
@@ -397,4 +393,5 @@ class Worker:
         self.drain()
         await self.running.stop(grace)
         self._stopped = True
-        await asyncio.gather(*self._releases, return_exceptions=True)
+        await asyncio.gather(*self._acquittals, return_exceptions=True)
+        await self._releases.written()

@@ -39,11 +39,11 @@ class Checkpointer:
         self.blocked: bool = False
         """Whether a reader kept the last one from copying, or cutting, all."""
 
-    def after_commit(self, connection: sqlite3.Connection) -> None:
+    def after_commit(self, connection: sqlite3.Connection, wal_size: int) -> None:
         """Count a commit, and checkpoint when it is time; the writers' lock is held."""
         self._since += 1
         # Beyond its greatest length so far, a WAL grows by what was not copied back yet.
-        if self._since < self._every and self.wal_size() < self._size + _GROWTH:
+        if self._since < self._every and wal_size < self._size + _GROWTH:
             return
         self.checkpoint(connection)
 

@@ -27,15 +27,18 @@ class FileIdentity:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._wal = f"{path}-wal"
         self._known: dict[str, tuple[int, int]] = {}
         self._size = 0
+        self.wal_size: int = 0
+        """Bytes of the WAL at the last check."""
 
     def remember(self) -> None:
         """Take the files that are at the path now for those that are open."""
         if self.path == ":memory:":
             return
         self._known.clear()
-        for name in (self.path, f"{self.path}-wal", f"{self.path}-shm"):
+        for name in (self.path, self._wal, f"{self.path}-shm"):
             with contextlib.suppress(FileNotFoundError):
                 found = os.stat(name)
                 self._known[name] = (found.st_dev, found.st_ino)
@@ -43,42 +46,43 @@ class FileIdentity:
 
     def problem(self) -> str | None:
         """Return what happened to the files, in words, or None."""
-        for name, known in self._known.items():
-            try:
-                found = os.stat(name)
-            except FileNotFoundError:
-                return self._words(name, "was deleted or moved away")
-            except OSError as error:
-                return f"{name} cannot be looked at ({error.strerror}). Nothing is stored."
-            if (found.st_dev, found.st_ino) != known:
-                return self._words(name, "was replaced by another file")
-        return None
+        return self._look()[0]
 
     def check(self) -> None:
-        """Raise unless the files are where they were.
+        """Raise unless the files are where they were, and the database is no shorter than it was.
+
+        Its reader would take what is missing for empty.
 
         Raises:
-            StoreUnavailableError: One is not.
+            StoreUnavailableError: One is not there.
+            StoreFormatError: It is shorter, and not sound.
         """
-        problem = self.problem()
+        problem, sizes = self._look()
         if problem is not None:
             raise StoreUnavailableError(problem)
-
-    def check_size(self) -> None:
-        """Raise if the file was cut short; its reader would take what is missing for empty.
-
-        Raises:
-            StoreFormatError: It is shorter than it was and not sound.
-        """
-        if not self._known:
-            return
-        size = os.stat(self.path).st_size
+        self.wal_size = sizes.get(self._wal, 0)
+        size = sizes.get(self.path, 0)
         if size < self._size and not _is_sound(self.path):
             raise StoreFormatError(
                 f"{self.path} was cut from {self._size:,} to {size:,} bytes while it was open. "
                 "Nothing is stored any more: stop the app, and restore a backup or use `.recover`."
             )
         self._size = size
+
+    def _look(self) -> tuple[str | None, dict[str, int]]:
+        """Return what happened to the files, and how many bytes each has."""
+        sizes: dict[str, int] = {}
+        for name, known in self._known.items():
+            try:
+                found = os.stat(name)
+            except FileNotFoundError:
+                return self._words(name, "was deleted or moved away"), sizes
+            except OSError as error:
+                return f"{name} cannot be looked at ({error.strerror}). Nothing is stored.", sizes
+            if (found.st_dev, found.st_ino) != known:
+                return self._words(name, "was replaced by another file"), sizes
+            sizes[name] = found.st_size
+        return None, sizes
 
     def _words(self, name: str, what: str) -> str:
         return (

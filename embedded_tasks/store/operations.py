@@ -62,7 +62,8 @@ class Jobs:
         self._keep_expired = keep_expired
         self._keep_cancelled = keep_cancelled
         self._stored_tasks: set[str] = set()
-        self._latest: float | None = None
+        self._latest = 0.0
+        self._has_claimed = False
 
     def forget(self) -> None:
         """Forget which task names are stored: a transaction that stored some was rolled back."""
@@ -79,7 +80,9 @@ class Jobs:
         for query, beside in (("add_owners", owners), ("add_tags", tags)):
             if beside:
                 connection.execute(QUERIES[query], {"rows": json.dumps(beside)})
-        self._hold_new(connection, (job.id for job in rows))
+        self._latest = max(self._latest, *(job.created_at for job in rows[-1:]))
+        # Whoever owns a job knows its name.
+        self._hold_new(connection, [job.id for job in rows if job.owner is None])
 
     def begin(self, connection: sqlite3.Connection, rows: list[tuple[str, str, float]]) -> set[str]:
         """Reserved jobs start; rows are (id, owner, now). Returns the ids that were still ours."""
@@ -166,14 +169,14 @@ class Jobs:
 
     def _follow_clock(self, connection: sqlite3.Connection, now: float) -> None:
         """When the clock was put back, also while nobody was there, nothing stalls for it."""
-        latest = self._latest or 0.0
-        if not latest:
+        if not self._has_claimed:
+            self._has_claimed = True
             newest = connection.execute(QUERIES["newest"]).fetchone()
-            latest = float(newest[0]) if newest else now
-        if now < latest - _PUT_BACK:
+            self._latest = max(self._latest, newest[0] if newest else now)
+        if now < self._latest - _PUT_BACK:
             connection.execute(QUERIES["due_again"], {"now": now})
-            latest = now
-        self._latest = max(latest, now)
+            self._latest = now
+        self._latest = max(self._latest, now)
 
     def expire(self, connection: sqlite3.Connection, rows: list[float]) -> list[str]:
         """End the waiting jobs whose time has passed; the row is the wall clock."""
@@ -252,10 +255,10 @@ class Jobs:
         self._unblock(connection, [row[0] for row in held if row[1]])
         return [row[0] for row in held]
 
-    def _hold_new(self, connection: sqlite3.Connection, ids: Iterable[str]) -> None:
+    def _hold_new(self, connection: sqlite3.Connection, ids: list[str]) -> None:
         """Those who do not know a name have said so before: nobody would look at these jobs."""
-        if connection.execute(QUERIES["any_unknown"]).fetchone():
-            held = connection.execute(QUERIES["hold_new"], {"ids": json.dumps([*ids])}).fetchall()
+        if ids and connection.execute(QUERIES["any_unknown"]).fetchone():
+            held = connection.execute(QUERIES["hold_new"], {"ids": json.dumps(ids)}).fetchall()
             self._unblock(connection, [row[0] for row in held if row[1]])
 
     def unhold(self, connection: sqlite3.Connection, rows: list[int]) -> set[str]:

@@ -168,7 +168,7 @@ class Writer:
         began = self._commit_began
         if began is None:
             return None
-        taken = asyncio.get_running_loop().time() - began
+        taken = self._loop.time() - began
         if taken < longer_than:
             return None
         if self._has_lock:
@@ -234,19 +234,17 @@ class Writer:
         return batch
 
     async def _commit(self, batch: list[Operation]) -> None:
-        outcomes: Sequence[Any]
         self._commit_began = self._loop.time()
         self._in_flight = batch
         failed_before = self.last_error
         try:
-            outcomes = await self._connection.run(partial(self._together, batch))
+            outcomes: Sequence[Any] = await self._connection.run(partial(self._together, batch))
         except Exception as error:  # noqa: BLE001  # told to whom it concerns
             outcomes = await self._after_failure(batch, error)
         self._commit_began = None
         self.commits += 1
         self._tell_of_change(failed_before)
-        if self.checkpointer.blocked:
-            self._checkpoint_later()
+        self._checkpoint_later()
         for operation, outcome in zip(batch, outcomes, strict=True):
             self._answer(operation, outcome)
         self._deadlines.look()
@@ -285,10 +283,10 @@ class Writer:
             _log.warning("store.writes_again", file=self._path)
 
     def _checkpoint_later(self) -> None:
-        """A reader is in the way of a large WAL: look again, even if nothing is written then."""
-        if self._later is None and not self._closing and self.checkpointer.is_large():
-            loop = asyncio.get_running_loop()
-            self._later = loop.call_later(_BLOCKED_PAUSE, self._checkpoint_now)
+        """If a reader is in the way of a large WAL, look again, even if nothing is written then."""
+        waits = self._later is not None or self._closing
+        if self.checkpointer.blocked and not waits and self.checkpointer.is_large():
+            self._later = self._loop.call_later(_BLOCKED_PAUSE, self._checkpoint_now)
 
     def _checkpoint_now(self) -> None:
         self._later = None
@@ -367,7 +365,6 @@ class Writer:
         # Before: what is written beside another file would damage it. After: nobody is told of a
         # job in a file that has no name.
         self._identity.check()
-        self._identity.check_size()
         changes = connection.total_changes
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -383,7 +380,7 @@ class Writer:
                 # There may be room in the file, and then the WAL begins anew.
                 self.checkpointer.checkpoint(connection)
             raise
-        self.checkpointer.after_commit(connection)
+        self.checkpointer.after_commit(connection, self._identity.wal_size)
         if connection.total_changes != changes:
             # Only what reached the disk shows that it can be written again.
             self.last_error = None

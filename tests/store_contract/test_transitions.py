@@ -106,6 +106,13 @@ async def test_an_outcome_of_somebody_else_s_attempt_changes_nothing(
     assert await record(store, 1) == before
 
 
+async def test_of_many_outcomes_those_of_our_attempts_are_told(store: Store) -> None:
+    await store.insert([running_job(1), running_job(2), running_job(3, owner=OTHER)])
+    batch = [settled(claimed_job(number), Succeeded("[1,1]")) for number in (1, 2, 3)]
+    assert await store.settle(batch) == {job_id(1): False, job_id(2): False}
+    assert (await record(store, 3)).state is JobState.RUNNING
+
+
 async def test_an_outcome_is_written_once(store: Store) -> None:
     await store.insert([running_job(1)])
     await store.settle([settled(claimed_job(), Succeeded("[1,1]"))])

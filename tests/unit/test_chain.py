@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -185,6 +185,71 @@ async def test_without_a_free_slot_the_jobs_go_to_everybody(line: Line) -> None:
     assert line.seen == ["a", "b"]
 
 
+async def test_a_job_that_is_alone_waits_for_a_slot_here_and_is_not_claimed(line: Line) -> None:
+    await line.ready()
+    block = Blocking()
+    line.chains.start(await line.reserve(block))
+    await until(lambda: block.started)
+    claims = len(line.at.store.claims)
+    seen = contextvars.ContextVar("seen", default="copied")
+    seen.set("the request's own")
+
+    async def look() -> None:
+        line.seen.append(seen.get())
+
+    line.chains.start(await line.reserve(look, first=2))
+    assert (await line.jobs(2))[1].owner == ME
+    block.go_on.set()
+    await line.at.ended_attempts(2)
+    assert line.seen == ["the request's own"]
+    assert len(line.at.store.claims) == claims
+
+
+async def test_a_job_for_which_there_is_no_slot_soon_goes_to_everybody(line: Line) -> None:
+    await line.ready()
+    block = Blocking()
+    line.chains.start(await line.reserve(block))
+    await until(lambda: block.started)
+    line.chains.start(await line.reserve(line.note("a"), first=2))
+    await until(lambda: line.at.clock.waits)
+    assert line.at.clock.waits == [pytest.approx(0.05)]
+    line.at.clock.advance(0.05)
+    await until(lambda: line.at.overflows)
+    job = (await line.jobs(2))[1]
+    assert (job.state, job.owner, job.attempt) == ("queued", None, 0)
+    block.go_on.set()
+    await line.at.ended_attempts(2)
+    assert line.seen == ["a"]
+
+
+async def test_those_that_wait_here_start_with_one_mark_write(line: Line) -> None:
+    async with shop(slots=(3, 1)) as at:
+        line = Line(at)
+        await line.ready()
+        for number in (1, 2, 3):
+            line.chains.start(await line.reserve(line.note("a"), first=number))
+            if number == 1:
+                await at.ended_attempts(1)
+        writes = at.marks.writes
+        await at.ended_attempts(3)
+        assert at.marks.writes == writes + 1
+        await line.chains.close()
+
+
+async def test_what_waits_for_a_slot_at_the_end_of_the_work_goes_to_everybody(line: Line) -> None:
+    await line.ready()
+    block = Blocking()
+    line.chains.start(await line.reserve(block))
+    await until(lambda: block.started)
+    line.chains.start(await line.reserve(line.note("a"), first=2))
+    line.at.worker.drain()
+    job = (await line.jobs(2))[1]
+    assert (job.state, job.owner, job.attempt) == ("queued", None, 0)
+    block.go_on.set()
+    await line.at.ended_attempts(1)
+    assert line.seen == []
+
+
 async def test_a_chain_that_gets_no_further_slot_gives_the_rest_away(line: Line) -> None:
     await line.ready()
     block = Blocking()
@@ -328,9 +393,15 @@ class FailingStore:
         return call if name in ("release", "begin") else method
 
 
+def failing(line: Line) -> FailingStore:
+    store: Any = FailingStore(line.at.store)
+    line.chains._store = line.chains._releases._store = store
+    return cast(FailingStore, store)
+
+
 @pytest.mark.parametrize("error", [StoreUnavailableError("full"), ValueError("a bug")], ids=repr)
 async def test_jobs_are_given_away_until_the_store_takes_it(line: Line, error: Exception) -> None:
-    store = line.chains._store = FailingStore(line.at.store)  # type: ignore[assignment]  # it looks like one
+    store = failing(line)
     store.failures["release"], store.error = 3, error
     line.at.worker.open()
     with capture_logs() as lines:
@@ -347,18 +418,18 @@ async def test_jobs_are_given_away_until_the_store_takes_it(line: Line, error: E
 async def test_jobs_are_given_away_although_whoever_is_told_fails(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[float] = []
+    told: list[None] = []
 
-    def fails(due_at: float) -> None:
-        told.append(due_at)
+    def fails() -> None:
+        told.append(None)
         raise ValueError("a bug")
 
-    monkeypatch.setattr(line.chains, "_stored", fails)
+    monkeypatch.setattr(line.chains._releases, "_released", fails)
     line.at.worker.open()
     with capture_logs() as lines:
         for count in (1, 2):
             reserved = await line.reserve(line.note("a"), first=count)
-            line.chains._release([one.job.id for one in reserved])
+            line.chains._releases.add(one.job.id for one in reserved)
             while len(told) < count:
                 await turns()
     assert [entry["event"] for entry in lines] == ["jobs.not_told"] * 2
@@ -368,7 +439,7 @@ async def test_a_follower_that_cannot_begin_is_given_away_with_those_behind_it(
     line: Line,
 ) -> None:
     await line.ready()
-    store = line.chains._store = FailingStore(line.at.store)  # type: ignore[assignment]  # as above
+    store = failing(line)
     store.failures["begin"] = 1
     with capture_logs() as lines:
         line.chains.start(await line.reserve(line.note("a"), line.note("b"), line.note("c")))
@@ -405,7 +476,7 @@ async def test_a_follower_whose_start_cannot_be_written_down_goes_back_with_the_
 async def test_closing_does_not_wait_for_a_store_that_does_not_come_back(line: Line) -> None:
     await line.ready()
     await line.reserve(line.note("a"))
-    store = line.chains._store = FailingStore(line.at.store)  # type: ignore[assignment]  # as above
+    store = failing(line)
     store.failures["release"] = 99
     with capture_logs():
         await line.chains.close()

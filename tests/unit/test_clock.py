@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from embedded_tasks.clock import SystemClock, pause, seconds
+from embedded_tasks.clock import Alarm, SystemClock, pause, seconds
 from embedded_tasks.errors import ConfigurationError
 from tests.support.clock import FakeClock
 
@@ -124,3 +124,18 @@ def test_the_wall_clock_may_jump_without_a_timer_noticing() -> None:
     clock.jump(-50)
     clock.advance(1)
     assert seen == [51.0]
+
+
+def test_an_alarm_rings_once_at_the_earliest_of_its_times() -> None:
+    clock, rung = FakeClock(), list[float]()
+    alarm = Alarm(clock, lambda: rung.append(clock.monotonic()))
+    begun = clock.monotonic()
+    for delay in (3.0, 2.0, 5.0):
+        alarm.set(delay)
+    assert clock.waits == [2.0]
+    clock.advance(10)
+    assert rung == [begun + 2.0]
+    alarm.set(1.0)
+    alarm.cancel()
+    clock.advance(10)
+    assert len(rung) == 1

@@ -188,4 +188,4 @@ async def test_a_request_with_a_job_needs_no_task_of_the_event_loop(app: FastAPI
     finally:
         loop.set_task_factory(None)
     # Without a slot its job is given to everybody, together with those of other requests.
-    assert made in ([], ["Chains._write_releases"])
+    assert made in ([], ["Releases._write"])

@@ -10,7 +10,7 @@ import asyncio
 
 import pytest
 
-from embedded_tasks.lanes import Lane
+from embedded_tasks.lanes import Lane, Ready
 from embedded_tasks.slots import Slots
 from tests.support.jobs import claimed_job, job_id
 
@@ -116,7 +116,7 @@ def test_a_lane_wants_as_many_ahead_as_ended_since_the_last_claim() -> None:
     assert want is not None
     assert (want.places, want.limit) == (2, 7)
     one.due, one.ended = True, 8
-    one.ready.append(claimed_job(1))
+    one.ready.append(Ready(claimed_job(1)))
     want = one.want()
     assert want is not None
     assert (want.places, want.limit) == (0, 2)
@@ -130,17 +130,35 @@ def test_there_is_a_limit_to_how_many_are_wanted_ahead() -> None:
     assert want.limit == 2 + 96
 
 
-def test_a_lane_stands_when_nothing_has_ended_since_the_last_look() -> None:
-    one = lane()
+def test_those_stay_in_a_lane_for_whom_there_will_be_a_slot_soon() -> None:
+    one = lane(2)
+    one.slots.take(2)
     one.ended = 3
-    assert not one.stands()
-    assert one.stands()
+    one.ready.extend(Ready(claimed_job(number)) for number in range(1, 6))
+    assert one.late() == [job_id(4), job_id(5)]
     one.ended = 4
-    assert not one.stands()
+    assert one.late() == [job_id(2), job_id(3)]
+    one.slots.give_back()
+    assert one.late() == []
+    one.slots.take()
+    assert one.late() == [job_id(1)]
+    assert one.late() == []
+
+
+def test_a_lane_takes_no_more_when_others_have_waited_longer_or_too_many_wait() -> None:
+    one = lane()
+    assert not one.takes()
+    one.due = False
+    assert one.takes()
+    one.ready.extend(Ready(claimed_job(number)) for number in range(256))
+    assert not one.takes()
+    none = lane(0)
+    none.due = False
+    assert not none.takes()
 
 
 def test_a_lane_gives_back_what_was_claimed_ahead() -> None:
     one = lane()
-    one.ready.extend([claimed_job(1), claimed_job(2)])
+    one.ready.extend([Ready(claimed_job(1)), Ready(claimed_job(2))])
     assert one.drain() == [job_id(1), job_id(2)]
     assert not one.ready

@@ -231,9 +231,9 @@ async def test_checkpoints_run_while_the_writers_lock_is_held(tmp_path: Path) ->
     async with opened(path, gate) as store:
 
         class Watching(Checkpointer):
-            def after_commit(self, connection: sqlite3.Connection) -> None:
+            def after_commit(self, connection: sqlite3.Connection, wal_size: int) -> None:
                 held.append(gate.is_held)
-                super().after_commit(connection)
+                super().after_commit(connection, wal_size)
 
         store.writer.checkpointer = Watching(path, commits=1)
         await store.insert([new_job(1)])

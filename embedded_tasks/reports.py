@@ -258,6 +258,13 @@ class Reports:
         """Return how safe what is stored is, and who has the file open."""
         return await durability_of(self._session("reports"), self._non_durable)
 
+    def file_problem(self) -> str | None:
+        """Return what happened to the file since it was opened, in words; nothing is read for it.
+
+        What is read then is what was in the file that was opened, which nobody else sees.
+        """
+        return self._session("reports").store.identity.problem()
+
     async def _fetch(self, job_id: str) -> JobRecord:
         record = await self._session("reports").store.read.get(job_id, self._clock.now())
         if record is None:

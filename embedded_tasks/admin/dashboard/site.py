@@ -127,6 +127,7 @@ class Site:
             ago=lambda at: ago(at, now),
             may=await self._roles.of(request),
             roles=Role,
+            trouble=self._trouble(),
             notice={key: request.query_params.get(key) for key in NOTICE},
             **self._shared(request),
             **values,
@@ -140,6 +141,11 @@ class Site:
         return bytes(
             template.render(status=status, title=title, detail=detail, **shared).encode("utf-8")
         )
+
+    def _trouble(self) -> str | None:
+        """Return that pages show what is in the file no more; it costs no reading."""
+        problem = self.desk.runner.reports.file_problem()
+        return None if problem is None else self.desk.shown.masking.text(problem)
 
     def _shared(self, request: Request) -> dict[str, Any]:
         known: dict[str, str] = {}

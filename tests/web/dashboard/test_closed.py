@@ -258,6 +258,28 @@ async def test_a_job_that_is_in_another_state_says_so(
     assert "Look at it again" in answer.text
 
 
+async def test_a_file_that_is_gone_is_told_of_on_every_page_until_it_is_back(
+    client: httpx.AsyncClient, runner: TaskRunner, tmp_path: Path
+) -> None:
+    client.headers["x-roles"] = "read operate admin"
+    job = await runner.options(delay=3600).enqueue(purge, "/x")
+    file, away = tmp_path / "tasks.db", tmp_path / "away.db"
+    pages = ("/", "/jobs", "/queues", "/errors", "/tasks", "/audit", f"/jobs/{job.id}")
+    for path in pages:
+        assert "moved away" not in (await client.get(path)).text, path
+    file.rename(away)
+    for path in pages:
+        page = (await client.get(path)).text
+        (told,) = re.findall(r'<ul class="problems"[^>]*>(.*?)</ul>', page, re.DOTALL)
+        assert told.count(f"{file} was deleted or moved away while it was open.") == 1, path
+    answer = await client.get("/durability")
+    assert answer.status_code == 503
+    assert "was deleted or moved away" in answer.text
+    away.rename(file)
+    for path in pages[1:]:
+        assert "moved away" not in (await client.get(path)).text, path
+
+
 ODD = [
     "\x00",
     "é" * 1000,

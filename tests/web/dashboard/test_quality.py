@@ -113,6 +113,24 @@ def test_the_help_and_the_completions_pass_axe_too(open_page: Open, axe: str) ->
     assert violations(page, axe) == []
 
 
+def test_what_is_told_of_a_lost_file_passes_axe_too(
+    open_page: Open, tmp_path: Path, axe: str
+) -> None:
+    runner = new_runner(tmp_path)
+    with serve(runner, app_with(runner)) as site:
+        page = open_page("about:blank", viewport={"width": 390, "height": 850})
+        away = (tmp_path / "tasks.db").rename(tmp_path / "away.db")
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.goto(f"{site.url}/queues")
+            page.get_by_text("was deleted or moved away").wait_for()
+            assert violations(page, axe) == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        away.rename(tmp_path / "tasks.db")
+        # The server waits for open streams.
+        page.goto("about:blank")
+
+
 def test_the_first_page_is_light_and_asks_nobody_else(
     open_page: Open, site: Site, jobs: dict[str, str]
 ) -> None:

@@ -1,7 +1,7 @@
 """How long the dashboard's pages take over 1,000,000 jobs, and what looking costs those that run.
 
 What lives here: the pages that are asked, and asking them. What does not: the file (`history.py`)
-and the app (`operators.py`). Called by `__main__`.
+and the app (`server.py`). Called by `__main__`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import quote
 from benchmarks.figures import Figure, Ratio, percentile
 from benchmarks.files import Place
 from benchmarks.history import GROUP, LIVE, add_live, history
-from benchmarks.operators import serve_dashboard
+from benchmarks.serving import serve
 
 __all__ = ["FIGURES", "PAGES", "RATIOS", "Looking"]
 
@@ -121,11 +121,10 @@ class Looking:
 
     @contextmanager
     def _server(self, *, settle: float = _SETTLE) -> Iterator[int]:
-        with serve_dashboard(self._path, pure=self._pure) as port:
-            # Answered when the app has started, without a look at the file.
-            _asked(port, _LIVE)
+        # Answered without a look at the file, of which nothing must have been read.
+        with serve(self._path, pure=self._pure, watched=True, first=_LIVE) as server:
             time.sleep(settle)
-            yield port
+            yield server.port
 
     def _run(self, *, looks: bool) -> tuple[float, list[float]]:
         """Return how many live jobs end in a second, and how long pages took meanwhile."""

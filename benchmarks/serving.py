@@ -64,7 +64,11 @@ class Serving:
 
 @contextmanager
 def serve(
-    database: Path | None = None, *, pure: bool = False, watched: bool = False
+    database: Path | None = None,
+    *,
+    pure: bool = False,
+    watched: bool = False,
+    first: str = "/waiting",
 ) -> Iterator[Serving]:
     """Yield a server, with a runner if there is a file for one; it is killed at the end.
 
@@ -72,6 +76,7 @@ def serve(
         database: The runner's file.
         pure: Without uvicorn's fast parts.
         watched: With the status routes and the dashboard.
+        first: The path that is asked to see that it has started; this one looks at the file.
     """
     arguments = ["--database", str(database.resolve())] if database is not None else []
     arguments += ["--pure"] if pure else []
@@ -84,7 +89,7 @@ def serve(
             if not line:
                 raise RuntimeError("the server did not start; what it wrote is above")
             # Answered as soon as the app has started.
-            with urlopen(f"http://127.0.0.1:{int(line)}/waiting") as answer:
+            with urlopen(f"http://127.0.0.1:{int(line)}{first}") as answer:
                 answer.read()
             yield Serving(int(line), process)
         finally:

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from fastapi import BackgroundTasks, FastAPI
-from starlette.types import Message
 
 from embedded_tasks import TaskRunner
 from embedded_tasks.clock import Clock
@@ -25,6 +24,7 @@ from embedded_tasks.events import EventName
 from embedded_tasks.signature import Signature
 from embedded_tasks.store import Store
 from embedded_tasks.store.connection import Connection
+from tests.support.asgi import post
 from tests.support.clock import FakeClock
 from tests.support.events import Events
 
@@ -302,29 +302,10 @@ class Requests:
             yield
 
     async def ask(self) -> None:
-        scope: dict[str, Any] = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "POST",
-            "scheme": "http",
-            "path": "/",
-            "raw_path": b"/",
-            "query_string": b"",
-            "root_path": "",
-            "headers": [],
-            "server": ("localhost", 80),
-            "client": ("localhost", 1),
-        }
-        await self.app(scope, self._receive, self._send)
+        await post(self.app, "/", self._answered)
 
-    async def _receive(self) -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def _send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            assert message["status"] == 200
-            self.commits_before_answer.append(self._runner.commits)
+    def _answered(self) -> None:
+        self.commits_before_answer.append(self._runner.commits)
 
 
 async def test_all_tasks_of_a_request_are_stored_by_one_statement_in_one_commit(

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter, BackgroundTasks, FastAPI
-from starlette.types import Message
 
 import embedded_tasks
 from embedded_tasks import TaskRunner
+from tests.support.asgi import post
 
 pytestmark = pytest.mark.anyio
 
@@ -64,35 +64,8 @@ async def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[
     TaskRunner(tmp_path / "tasks.db", modules=["tests"], concurrency=0).install(app)
     async with app.router.lifespan_context(app):
         for path in ("/none", "/unused", "/one"):
-            await ask(app, path)
+            await post(app, path)
         yield app
-
-
-async def ask(app: FastAPI, path: str) -> None:
-    scope: dict[str, Any] = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [],
-        "server": ("localhost", 80),
-        "client": ("localhost", 1),
-    }
-    await app(scope, receive, send)
-
-
-async def receive() -> Message:
-    return {"type": "http.request", "body": b"", "more_body": False}
-
-
-async def send(message: Message) -> None:
-    if message["type"] == "http.response.start":
-        assert message["status"] == 200
 
 
 class Calls:
@@ -115,7 +88,7 @@ class Calls:
     async def count(self, app: FastAPI, path: str) -> None:
         sys.setprofile(self._see)
         try:
-            await ask(app, path)
+            await post(app, path)
         finally:
             sys.setprofile(None)
 
@@ -169,7 +142,7 @@ async def test_a_request_with_a_job_calls_little_of_the_adapter(app: FastAPI) ->
 async def test_a_request_waits_for_its_commit_and_for_nothing_else(
     app: FastAPI, path: str, waits: int
 ) -> None:
-    answered = Waits(ask(app, path))
+    answered = Waits(post(app, path))
     await answered
     assert answered.number == waits
 
@@ -184,7 +157,7 @@ async def test_a_request_with_a_job_needs_no_task_of_the_event_loop(app: FastAPI
 
     loop.set_task_factory(make)
     try:
-        await ask(app, "/one")
+        await post(app, "/one")
     finally:
         loop.set_task_factory(None)
     # Without a slot its job is given to everybody, together with those of other requests.

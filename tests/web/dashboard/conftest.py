@@ -40,10 +40,16 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the app's file is; another one in files of tests that say so."""
+    return tmp_path_factory.mktemp("site")
+
+
+@pytest.fixture(scope="module")
+def site(site_folder: Path) -> Iterator[Site]:
     RELAY["up"] = False
     GO.clear()
-    runner = new_runner(tmp_path_factory.mktemp("site"))
+    runner = new_runner(site_folder)
     with serve(runner, app_with(runner)) as site:
         try:
             yield site

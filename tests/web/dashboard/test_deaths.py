@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from embedded_tasks.reported import Metric
 from tests.support.stores import write
 from tests.web.dashboard.conftest import Open
 from tests.web.dashboard.shop import GO, purge
-from tests.web.dashboard.site import Site, app_with, new_runner, serve, settled
+from tests.web.dashboard.site import Site, settled
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it is killed by a signal")
 
@@ -38,14 +37,8 @@ def folder_of_the_dead(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 
 @pytest.fixture(scope="module")
-def site(folder_of_the_dead: tuple[Path, str, str]) -> Iterator[Site]:
-    GO.clear()
-    runner = new_runner(folder_of_the_dead[0])
-    with serve(runner, app_with(runner)) as site:
-        try:
-            yield site
-        finally:
-            GO.set()
+def site_folder(folder_of_the_dead: tuple[Path, str, str]) -> Path:
+    return folder_of_the_dead[0]
 
 
 @pytest.fixture(scope="module")

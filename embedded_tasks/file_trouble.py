@@ -14,7 +14,7 @@ import structlog
 
 from embedded_tasks.clock import Clock, Throttle
 from embedded_tasks.errors import StoreError
-from embedded_tasks.processes import list_processes, lock_holders, named, readers, writers
+from embedded_tasks.processes import list_processes, named, readers, who_keeps_it, writers
 from embedded_tasks.store import Store, has_wal_reset_bug
 
 __all__ = ["FileTrouble"]
@@ -119,11 +119,9 @@ class FileTrouble:
             return None
         if not writer.waits_for_lock:
             return f"{words}{self._who_writes()} It goes on by itself when that is over."
-        holders = named(lock_holders(self._folder))
         return (
-            f"{words} {f'It is {holders}. ' if holders else ''}A process that is stopped or hangs "
-            "in a commit does that: let it go on (kill -CONT) or end it. Nothing is stored here "
-            "meanwhile; it goes on by itself."
+            f"{words} {who_keeps_it(self._folder)} Nothing is stored here meanwhile; it goes on "
+            "by itself."
         )
 
     def _who_writes(self) -> str:

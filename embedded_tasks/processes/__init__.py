@@ -9,7 +9,14 @@ from __future__ import annotations
 from embedded_tasks.processes.deaths import Death, examine
 from embedded_tasks.processes.file_guard import FileGuard
 from embedded_tasks.processes.filesystem import FolderCheck, check_folder
-from embedded_tasks.processes.holders import lock_holders, named, readers, users, writers
+from embedded_tasks.processes.holders import (
+    lock_holders,
+    named,
+    readers,
+    users,
+    who_keeps_it,
+    writers,
+)
 from embedded_tasks.processes.last_words import LastWords
 from embedded_tasks.processes.layout import list_processes, processes_folder
 from embedded_tasks.processes.mailbox import Mailbox
@@ -47,5 +54,6 @@ __all__ = [
     "readers",
     "require_posix",
     "users",
+    "who_keeps_it",
     "writers",
 ]

@@ -15,7 +15,7 @@ from typing import Final
 
 from embedded_tasks.processes.layout import database_of, writers_lock_path
 
-__all__ = ["lock_holders", "named", "readers", "users", "writers"]
+__all__ = ["lock_holders", "named", "readers", "users", "who_keeps_it", "writers"]
 
 _LOCKS: Final = Path("/proc/locks")
 # A documented part of SQLite's file format: what every connection locks while it is open.
@@ -57,6 +57,19 @@ def readers(database: str | os.PathLike[str]) -> list[int]:
 def named(pids: list[int]) -> str:
     """Return processes as words, such as "pid 812 (sqlite3)", or "" for none."""
     return ", ".join(f"pid {pid}{_program(pid)}" for pid in pids)
+
+
+def who_keeps_it(folder: Path) -> str:
+    """Return who keeps the writers' lock, as far as is known, and what to do, in sentences.
+
+    Args:
+        folder: The folder of the processes.
+    """
+    found = named(lock_holders(folder))
+    return (
+        f"{f'It is {found}. ' if found else ''}A process that is stopped or hangs in a commit "
+        "does that: let it go on (kill -CONT) or end it."
+    )
 
 
 def _program(pid: int) -> str:

@@ -16,7 +16,7 @@ from typing import Self
 from embedded_tasks.errors import NotStartedError, StoreUnavailableError
 from embedded_tasks.processes import posix
 from embedded_tasks.processes.descriptors import Descriptor
-from embedded_tasks.processes.holders import lock_holders, named
+from embedded_tasks.processes.holders import lock_holders, named, who_keeps_it
 from embedded_tasks.processes.layout import writers_lock_path
 
 __all__ = ["WritersLock"]
@@ -80,9 +80,8 @@ class WritersLock:
         if not self.try_acquire() and not _Wait(self).take(seconds):
             raise StoreUnavailableError(
                 f"Another process keeps the writers' lock of {self._folder} for more than "
-                f"{seconds:g} s.{self.holders()} A process that is stopped or hangs in a commit "
-                "does that: let it go on (kill -CONT) or end it. One that brings the file up to "
-                "date, too: wait until that is done."
+                f"{seconds:g} s. {who_keeps_it(self._folder)} One that brings the file up to date "
+                "does it, too: wait until that is done."
             )
 
     def holders(self) -> str:

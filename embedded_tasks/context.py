@@ -7,7 +7,6 @@ actions.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
@@ -53,24 +52,14 @@ class JobCancelled(Exception):
 
 
 class Flag:
-    """A `threading.Event` that makes its lock only for who waits: most jobs are never told."""
+    """Whether a job was told to stop: looked at, and never waited for."""
 
     # Not set one by one for each job.
     is_set: bool = False
-    _event: threading.Event | None = None
 
     def set(self) -> None:
         """Set it, once and for all."""
         self.is_set = True
-        if self._event is not None:
-            self._event.set()
-
-    def wait(self) -> None:
-        """Return when it is set."""
-        # One for all who wait. In this order: either side sees what the other has done.
-        event: threading.Event = vars(self).setdefault("_event", threading.Event())
-        if not self.is_set:
-            event.wait()
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from embedded_tasks import JobContext, Retry, Snooze, task
 
@@ -97,8 +97,15 @@ def block(ctx: JobContext) -> str:
 def block_listening(ctx: JobContext) -> None:
     """Block its thread, and stop when told."""
     world.contexts.append(ctx)
-    ctx._stopped.wait()
-    ctx.check()
+    look_until_told(ctx)
+
+
+def look_until_told(ctx: JobContext) -> NoReturn:
+    """Look again and again, as sync functions do, until the context says to stop."""
+    pause = threading.Event()
+    while True:
+        ctx.check()
+        pause.wait(0.001)
 
 
 async def wait_then_enqueue() -> None:

@@ -27,6 +27,7 @@ from embedded_tasks.job import (
 )
 from tests.support.attempts import Bench, bench
 from tests.support.jobs import NOW
+from tests.support.tasks import look_until_told
 
 pytestmark = pytest.mark.anyio
 
@@ -78,8 +79,7 @@ class Sync:
     def __call__(self, ctx: JobContext) -> str:
         self._loop.call_soon_threadsafe(self.started.set)
         if self.listens:
-            ctx._stopped.wait()
-            ctx.check()
+            look_until_told(ctx)
         self.go_on.wait()
         return f"stopping={ctx.stopping}"
 

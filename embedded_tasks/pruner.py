@@ -20,7 +20,7 @@ _log = structlog.get_logger("embedded_tasks")
 
 _SHORTEST_SLEEP = 1.0
 _LONGEST_SLEEP = 3600.0
-_REST = 9
+_REST = 19
 """For each second that removing takes, so many without it."""
 _LONGEST_REST = 0.05
 """On a slow disk, too, it keeps up with some thousand jobs a second."""

@@ -64,7 +64,8 @@ _OF_FILES = (
 )
 _SYNCS = ("fsync", "fdatasync")
 _ROOT = Path(__file__).resolve().parents[1]
-_SETTLE = 5.0
+_SETTLE = 15.0
+"""Seconds; ten after the first job, which the file came with, its figures are written down."""
 
 
 def can_trace() -> bool:

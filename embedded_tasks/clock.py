@@ -15,12 +15,23 @@ from typing import Protocol
 
 from embedded_tasks.errors import ConfigurationError
 
-__all__ = ["Alarm", "Clock", "Duration", "SystemClock", "Throttle", "Timer", "pause", "seconds"]
+__all__ = [
+    "Alarm",
+    "Clock",
+    "Duration",
+    "SystemClock",
+    "Throttle",
+    "Timer",
+    "WallAlarm",
+    "pause",
+    "seconds",
+]
 
 Duration = float | int | timedelta
 """A length of time: seconds, or a `timedelta`."""
 
 _LONGEST = 100 * 365 * 86400.0
+_LONGEST_SLEEP = 30.0
 
 
 class Timer(Protocol):
@@ -94,6 +105,43 @@ class Alarm:
     def _call(self) -> None:
         self._timer = None
         self._callback()
+
+
+class WallAlarm:
+    """Calls back once the wall clock has come to the earliest of the times that it was set to.
+
+    And when the clock was put back: what is known of due times may be wrong then. The clock is
+    looked at every half minute, as it may jump meanwhile.
+
+    Args:
+        clock: Where the time comes from.
+        callback: What is called.
+    """
+
+    def __init__(self, clock: Clock, callback: Callable[[], None]) -> None:
+        self._clock = clock
+        self._callback = callback
+        self._alarm = Alarm(clock, self._look)
+        self._when = math.inf
+        self._looked_at = 0.0
+
+    def set(self, when: float) -> None:
+        """Call back at this time, if not earlier."""
+        self._when = min(self._when, when)
+        self._looked_at = self._clock.now()
+        self._alarm.set(max(0.0, min(when - self._looked_at, _LONGEST_SLEEP)))
+
+    def cancel(self) -> None:
+        """Do not call back."""
+        self._when = math.inf
+        self._alarm.cancel()
+
+    def _look(self) -> None:
+        if self._looked_at <= self._clock.now() < self._when:
+            self.set(self._when)
+        else:
+            self._when = math.inf
+            self._callback()
 
 
 class Throttle:

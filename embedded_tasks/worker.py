@@ -14,7 +14,7 @@ from functools import partial
 import structlog
 
 from embedded_tasks.attempt import Ports
-from embedded_tasks.clock import Alarm
+from embedded_tasks.clock import Alarm, WallAlarm
 from embedded_tasks.context import Original
 from embedded_tasks.errors import StoreError, StoreUnavailableError
 from embedded_tasks.job import SUSPECT_AFTER, ClaimedJob
@@ -30,7 +30,6 @@ __all__ = ["Worker", "WorkerHooks"]
 
 _log = structlog.get_logger("embedded_tasks")
 
-_LONGEST_SLEEP = 30.0
 _PATIENCE = 0.05
 _PAUSE_AFTER_ERROR = 1.0
 
@@ -84,7 +83,7 @@ class Worker:
         }
         self._freed = {kind: partial(self._ended, lane) for kind, lane in self._lanes.items()}
         self._wake = asyncio.Event()
-        self._next_look = Alarm(ports.clock, self._look_now)
+        self._next_look = WallAlarm(ports.clock, self._look_now)
         self._patience = Alarm(ports.clock, self._release_late)
         self.suspects: Suspects = Suspects(self._clock, self._acquit, self.wake)
         self._look = False
@@ -135,11 +134,10 @@ class Worker:
 
     def wake_at(self, when: float) -> None:
         """Look for due jobs at this time, if not earlier."""
-        delay = when - self._clock.now()
-        if delay <= 0:
+        if when <= self._clock.now():
             self.wake()
-        else:
-            self._look_again_in(delay)
+        elif not self._stopping:
+            self._next_look.set(when)
 
     def take_slot(self, is_async: bool) -> bool:
         """Take a slot for a job that is about to be stored, unless others have waited longer."""
@@ -198,7 +196,7 @@ class Worker:
             _log.error("job.not_started", job_id=job.id, error=str(error))
         self._releases.add([job.id for job in jobs])
         lane.slots.give_back(len(jobs))
-        self._look_again_in(_PAUSE_AFTER_ERROR)
+        self.wake_at(self._clock.now() + _PAUSE_AFTER_ERROR)
 
     # The loop.
 
@@ -214,7 +212,7 @@ class Worker:
                 await self._claim()
             except StoreError as error:
                 _log.error("worker.claim_failed", error=str(error))
-                self._look_again_in(_PAUSE_AFTER_ERROR)
+                self.wake_at(self._clock.now() + _PAUSE_AFTER_ERROR)
 
     async def _claim(self) -> None:
         look, self._look = self._look, False
@@ -310,11 +308,6 @@ class Worker:
             await self._tasks.hold()
         if any(lane.due and lane.slots.free for lane in self._lanes.values()):
             self._wake.set()
-
-    def _look_again_in(self, delay: float) -> None:
-        if not self._stopping:
-            # Capped, because the wall clock may jump while we sleep.
-            self._next_look.set(min(delay, _LONGEST_SLEEP))
 
     def _look_now(self) -> None:
         self.wake()

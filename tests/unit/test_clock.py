@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from embedded_tasks.clock import Alarm, SystemClock, pause, seconds
+from embedded_tasks.clock import Alarm, SystemClock, WallAlarm, pause, seconds
 from embedded_tasks.errors import ConfigurationError
 from tests.support.clock import FakeClock
 
@@ -139,3 +139,28 @@ def test_an_alarm_rings_once_at_the_earliest_of_its_times() -> None:
     alarm.cancel()
     clock.advance(10)
     assert len(rung) == 1
+
+
+def test_a_wall_alarm_rings_when_the_clock_has_come_to_its_time_or_was_put_back() -> None:
+    clock, rung = FakeClock(), list[float]()
+    alarm = WallAlarm(clock, lambda: rung.append(clock.now()))
+    begun = clock.now()
+    alarm.set(begun + 70)
+    alarm.set(begun + 100)
+    for wait in (30.0, 30.0, 10.0):
+        assert (clock.waits, rung) == ([wait], [])
+        clock.advance(wait)
+    assert rung == [begun + 70]
+    assert clock.waits == []
+    alarm.set(begun + 3600)
+    clock.jump(-60)
+    clock.advance(30)
+    assert rung == [begun + 70, begun + 40]
+    alarm.set(begun + 3600)
+    clock.jump(4000)
+    clock.advance(30)
+    assert len(rung) == 3
+    alarm.set(clock.now() + 1)
+    alarm.cancel()
+    clock.advance(100)
+    assert len(rung) == 3

@@ -7,6 +7,7 @@ What lives here: some endpoints and uvicorn around them. What does not: load. St
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import socket
 
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--database")
     parser.add_argument("--pure", action="store_true")
     parser.add_argument("--watched", action="store_true")
+    parser.add_argument("--frozen", action="store_true")
     options = parser.parse_args()
     # The port is all that is read of what this process prints.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
@@ -85,6 +87,9 @@ def main() -> None:
         access_log=False,
     )
     config.load()
+    if options.frozen:
+        gc.collect()
+        gc.freeze()
     # Who connects now is answered as soon as the app has started.
     listening.listen()
     print(listening.getsockname()[1], flush=True)

@@ -68,6 +68,7 @@ def serve(
     *,
     pure: bool = False,
     watched: bool = False,
+    frozen: bool = False,
     first: str = "/waiting",
 ) -> Iterator[Serving]:
     """Yield a server, with a runner if there is a file for one; it is killed at the end.
@@ -76,11 +77,13 @@ def serve(
         database: The runner's file.
         pure: Without uvicorn's fast parts.
         watched: With the status routes and the dashboard.
+        frozen: The garbage collector is told to leave alone what the app has loaded.
         first: The path that is asked to see that it has started; this one looks at the file.
     """
     arguments = ["--database", str(database.resolve())] if database is not None else []
     arguments += ["--pure"] if pure else []
     arguments += ["--watched"] if watched else []
+    arguments += ["--frozen"] if frozen else []
     command = [sys.executable, "-m", "benchmarks.server", *arguments]
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:

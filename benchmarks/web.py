@@ -21,10 +21,12 @@ __all__ = ["CONNECTIONS", "FIGURES", "RATIOS", "Web"]
 CONNECTIONS = 50
 
 _CASES = {
-    "none": (False, "/none", "no task, no runner"),
-    "installed": (True, "/none", "no task, runner installed"),
-    "plain": (False, "/task", "one plain background task"),
-    "durable": (True, "/task", "one durable background task"),
+    "none": ("bare", "/none", "no task, no runner"),
+    "installed": ("runner", "/none", "no task, runner installed"),
+    "plain": ("bare", "/task", "one plain background task"),
+    "durable": ("runner", "/task", "one durable background task"),
+    "plain_frozen": ("bare, frozen", "/task", "one plain background task, gc.freeze()"),
+    "durable_frozen": ("runner, frozen", "/task", "one durable background task, gc.freeze()"),
 }
 
 FIGURES = [
@@ -39,7 +41,9 @@ FIGURES = [
 
 RATIOS = [
     Ratio("http.durable.rate", "http.plain.rate", "requests/s, durable task / plain task"),
+    Ratio("http.durable_frozen.rate", "http.plain_frozen.rate", "... both after gc.freeze()"),
     Ratio("http.durable.p99", "http.plain.p99", "99th percentile, durable task / plain task"),
+    Ratio("http.durable_frozen.p99", "http.plain_frozen.p99", "... both after gc.freeze()"),
     Ratio("http.installed.rate", "http.none.rate", "requests/s without tasks, runner / no runner"),
 ]
 
@@ -61,13 +65,14 @@ class Web:
         self._seconds = seconds
         self._pure = pure
         self._stack = ExitStack()
-        self._servers: dict[bool, Serving] = {}
+        self._servers: dict[str, Serving] = {}
 
     def __enter__(self) -> Self:
-        self._servers = {
-            False: self._stack.enter_context(serve(pure=self._pure)),
-            True: self._stack.enter_context(serve(self._place.fresh(), pure=self._pure)),
-        }
+        for kind, _, _ in _CASES.values():
+            if kind not in self._servers:
+                database = self._place.fresh() if "runner" in kind else None
+                server = serve(database, pure=self._pure, frozen="frozen" in kind)
+                self._servers[kind] = self._stack.enter_context(server)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -76,8 +81,8 @@ class Web:
     def measure(self) -> dict[str, float]:
         """Return one sample of each figure."""
         values: dict[str, float] = {}
-        for case, (durable, path, _) in _CASES.items():
-            server = self._servers[durable]
+        for case, (kind, path, _) in _CASES.items():
+            server = self._servers[kind]
             found = server.load(path, self._seconds, connections=CONNECTIONS)
             values |= {f"http.{case}.{key}": value for key, value in found.items()}
             _wait_for_jobs(server.port)

@@ -14,6 +14,8 @@ import sqlite3
 __all__ = ["Checkpointer"]
 
 _COMMITS = 500
+_LOOK_EVERY = 8
+"""Commits between two looks at the WAL's size, which is not free: see `identity.py`."""
 _GROWTH = 16 * 1024 * 1024
 
 _LARGE_WAL = 64 * 1024 * 1024
@@ -39,13 +41,15 @@ class Checkpointer:
         self.blocked: bool = False
         """Whether a reader kept the last one from copying, or cutting, all."""
 
-    def after_commit(self, connection: sqlite3.Connection, wal_size: int) -> None:
+    def after_commit(self, connection: sqlite3.Connection) -> None:
         """Count a commit, and checkpoint when it is time; the writers' lock is held."""
         self._since += 1
+        if self._since >= self._every or (self._since % _LOOK_EVERY == 0 and self._has_grown()):
+            self.checkpoint(connection)
+
+    def _has_grown(self) -> bool:
         # Beyond its greatest length so far, a WAL grows by what was not copied back yet.
-        if self._since < self._every and wal_size < self._size + _GROWTH:
-            return
-        self.checkpoint(connection)
+        return self.wal_size() >= self._size + _GROWTH
 
     def checkpoint(self, connection: sqlite3.Connection) -> None:
         """Copy back what can be copied, and cut a large WAL; the writers' lock is held."""

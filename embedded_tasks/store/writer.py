@@ -380,7 +380,7 @@ class Writer:
                 # There may be room in the file, and then the WAL begins anew.
                 self.checkpointer.checkpoint(connection)
             raise
-        self.checkpointer.after_commit(connection, self._identity.wal_size)
+        self.checkpointer.after_commit(connection)
         if connection.total_changes != changes:
             # Only what reached the disk shows that it can be written again.
             self.last_error = None

@@ -231,9 +231,9 @@ async def test_checkpoints_run_while_the_writers_lock_is_held(tmp_path: Path) ->
     async with opened(path, gate) as store:
 
         class Watching(Checkpointer):
-            def after_commit(self, connection: sqlite3.Connection, wal_size: int) -> None:
+            def after_commit(self, connection: sqlite3.Connection) -> None:
                 held.append(gate.is_held)
-                super().after_commit(connection, wal_size)
+                super().after_commit(connection)
 
         store.writer.checkpointer = Watching(path, commits=1)
         await store.insert([new_job(1)])

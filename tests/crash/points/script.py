@@ -332,11 +332,9 @@ class Script:
         """Checkpoints: after a commit, and one that cuts the WAL."""
         every = checkpoint.Checkpointer.after_commit
 
-        def at_once(
-            self: checkpoint.Checkpointer, connection: sqlite3.Connection, wal_size: int
-        ) -> None:
+        def at_once(self: checkpoint.Checkpointer, connection: sqlite3.Connection) -> None:
             self._since = self._every
-            every(self, connection, wal_size)
+            every(self, connection)
 
         checkpoint.Checkpointer.after_commit = at_once  # type: ignore[method-assign]  # in this child
         await self.put(self.job("copied-1"))

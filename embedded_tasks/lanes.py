@@ -57,6 +57,7 @@ class Lane:
             commit; and those of requests that have ended, so that nobody has to claim them.
         ended: How many attempts have ended since the start.
         due: Whether the store may have more that is due.
+        claiming: Whether a claim is under way.
         starting: Whether jobs out of `ready` are about to be started.
         ended_at: When the last attempt ended, by the monotonic clock.
     """
@@ -66,6 +67,7 @@ class Lane:
     ready: deque[Ready] = field(default_factory=deque)
     ended: int = 0
     due: bool = True
+    claiming: bool = False
     starting: bool = False
     ended_at: float = 0.0
     _ended_at_claim: int = 0
@@ -80,12 +82,17 @@ class Lane:
         self._ended_at_claim = self.ended
         if not places + ahead:
             return None
-        self.due = False
+        self.due, self.claiming = False, True
         return Want(self.is_async, places, places + ahead)
+
+    def claimed(self, *, may_be_more: bool) -> None:
+        """A claim has ended."""
+        self.due, self.claiming = self.due or may_be_more, False
 
     def takes(self) -> bool:
         """Return whether one more job may wait here: nobody has waited longer, and not too many."""
-        return bool(self.slots.size) and not self.due and len(self.ready) < _LONGEST_LINE
+        first = not (self.due or self.claiming)
+        return first and bool(self.slots.size) and len(self.ready) < _LONGEST_LINE
 
     def late(self) -> list[str]:
         """Take out those for whom there will be no slot soon; return their ids.

@@ -87,6 +87,7 @@ class Worker:
         self._patience = Alarm(ports.clock, self._release_late)
         self.suspects: Suspects = Suspects(self._clock, self._acquit, self.wake)
         self._look = False
+        self._were_late = False
         self._stopping = True
         self._stopped = False
         self._releases = Releases(
@@ -252,7 +253,7 @@ class Worker:
 
     def _give_back_places(self, wanted: Sequence[Want]) -> None:
         for want in wanted:
-            self._lanes[want.is_async].due = True
+            self._lanes[want.is_async].claimed(may_be_more=True)
             self._lanes[want.is_async].slots.give_back(want.places)
 
     def _start_claimed(self, jobs: Sequence[ClaimedJob], wanted: Sequence[Want]) -> None:
@@ -270,10 +271,10 @@ class Worker:
             else:
                 self._lanes[kind].ready.append(Ready(job))
         for want in wanted:
+            # After a full answer there may be more, and the next free slot asks again.
+            self._lanes[want.is_async].claimed(may_be_more=want.taken == want.limit)
             self._start_all(starting[want.is_async], self._lanes[want.is_async])
             if want.taken == want.limit:
-                # A full answer: there may be more, and the next free slot asks again.
-                self._lanes[want.is_async].due = True
                 self._hooks.overflow()
             for _ in range(want.places - want.taken):
                 self.give_slot_back(want.is_async)
@@ -335,13 +336,15 @@ class Worker:
     def _release_late(self) -> None:
         for lane in self._lanes.values():
             if ids := lane.late():
-                lane.due = True
+                lane.due = self._were_late = True
                 self._releases.add(ids)
         self._watch_lines()
 
     def _released(self) -> None:
-        # What waited here may be of a task that was never claimed, whose number is to be learned.
-        self._look = True
+        if self._were_late:
+            # A claim may have overtaken them, or their task be one that was never claimed here.
+            self._were_late = False
+            self.wake()
         self._hooks.overflow()
 
     # Suspects.

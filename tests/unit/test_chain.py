@@ -399,6 +399,29 @@ def failing(line: Line) -> FailingStore:
     return cast(FailingStore, store)
 
 
+async def test_a_job_that_a_claim_has_overtaken_on_its_way_back_is_claimed_then(
+    line: Line,
+) -> None:
+    await line.ready()
+    block = Blocking()
+    line.chains.start(await line.reserve(block))
+    await until(lambda: block.started)
+    store: Any = FailingStore(line.at.store)
+    line.at.worker._releases._store, store.failures["release"] = store, 1
+    line.chains.start(await line.reserve(line.note("a"), first=2))
+    with capture_logs():
+        line.at.clock.advance(0.05)  # there is no slot soon
+        await until(lambda: not store.failures["release"])
+        block.go_on.set()
+        await line.at.ended_attempts(1)
+        line.at.worker.wake()
+        await line.at.quiet()
+    assert line.seen == []
+    line.at.clock.advance(0.05)
+    await line.at.ended_attempts(2)
+    assert line.seen == ["a"]
+
+
 @pytest.mark.parametrize("error", [StoreUnavailableError("full"), ValueError("a bug")], ids=repr)
 async def test_jobs_are_given_away_until_the_store_takes_it(line: Line, error: Exception) -> None:
     store = failing(line)

@@ -148,7 +148,15 @@ def test_those_stay_in_a_lane_for_whom_there_will_be_a_slot_soon() -> None:
 def test_a_lane_takes_no_more_when_others_have_waited_longer_or_too_many_wait() -> None:
     one = lane()
     assert not one.takes()
-    one.due = False
+    want = one.want()
+    assert want is not None
+    assert not one.takes()  # what the claim brings has waited longer
+    one.claimed(may_be_more=True)
+    assert not one.takes()
+    one.want()
+    one.slots.give_back(want.places)
+    one.want()
+    one.claimed(may_be_more=False)
     assert one.takes()
     one.ready.extend(Ready(claimed_job(number)) for number in range(256))
     assert not one.takes()

@@ -57,6 +57,7 @@ class Lane:
             commit; and those of requests that have ended, so that nobody has to claim them.
         ended: How many attempts have ended since the start.
         due: Whether the store may have more that is due.
+        behind: Jobs that came while a claim was under way: what it brings has waited longer.
         claiming: Whether a claim is under way.
         starting: Whether jobs out of `ready` are about to be started.
         ended_at: When the last attempt ended, by the monotonic clock.
@@ -65,6 +66,7 @@ class Lane:
     is_async: bool
     slots: Slots
     ready: deque[Ready] = field(default_factory=deque)
+    behind: list[Ready] = field(default_factory=list)
     ended: int = 0
     due: bool = True
     claiming: bool = False
@@ -85,14 +87,19 @@ class Lane:
         self.due, self.claiming = False, True
         return Want(self.is_async, places, places + ahead)
 
-    def claimed(self, *, may_be_more: bool) -> None:
-        """A claim has ended."""
-        self.due, self.claiming = self.due or may_be_more, False
+    def claimed(self, *, may_be_more: bool) -> list[str]:
+        """A claim has ended; return the ids of those that may not wait here any longer."""
+        behind, self.behind, self.claiming = self.behind, [], False
+        if may_be_more:
+            self.due = True
+            return [ready.job.id for ready in behind]
+        self.ready.extend(behind)
+        return []
 
     def takes(self) -> bool:
         """Return whether one more job may wait here: nobody has waited longer, and not too many."""
-        first = not (self.due or self.claiming)
-        return first and bool(self.slots.size) and len(self.ready) < _LONGEST_LINE
+        waiting = len(self.ready) + len(self.behind)
+        return not self.due and bool(self.slots.size) and waiting < _LONGEST_LINE
 
     def late(self) -> list[str]:
         """Take out those for whom there will be no slot soon; return their ids.
@@ -108,6 +115,7 @@ class Lane:
 
     def drain(self) -> list[str]:
         """Take out all that wait here; return their ids."""
-        ids = [ready.job.id for ready in self.ready]
+        ids = [ready.job.id for ready in (*self.ready, *self.behind)]
         self.ready.clear()
+        self.behind.clear()
         return ids

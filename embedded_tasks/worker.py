@@ -253,7 +253,7 @@ class Worker:
 
     def _give_back_places(self, wanted: Sequence[Want]) -> None:
         for want in wanted:
-            self._lanes[want.is_async].claimed(may_be_more=True)
+            self._releases.add(self._lanes[want.is_async].claimed(may_be_more=True))
             self._lanes[want.is_async].slots.give_back(want.places)
 
     def _start_claimed(self, jobs: Sequence[ClaimedJob], wanted: Sequence[Want]) -> None:
@@ -272,9 +272,10 @@ class Worker:
                 self._lanes[kind].ready.append(Ready(job))
         for want in wanted:
             # After a full answer there may be more, and the next free slot asks again.
-            self._lanes[want.is_async].claimed(may_be_more=want.taken == want.limit)
+            is_full = want.taken == want.limit
+            self._releases.add(self._lanes[want.is_async].claimed(may_be_more=is_full))
             self._start_all(starting[want.is_async], self._lanes[want.is_async])
-            if want.taken == want.limit:
+            if is_full:
                 self._hooks.overflow()
             for _ in range(want.places - want.taken):
                 self.give_slot_back(want.is_async)
@@ -322,6 +323,9 @@ class Worker:
         lane = self._lanes[is_async]
         if self._stopping or not lane.takes():
             return False
+        if lane.claiming:
+            lane.behind.append(Ready(job, original))
+            return True
         lane.ready.append(Ready(job, original))
         if lane.slots.free:
             self._start_ready_soon(lane)

@@ -222,6 +222,23 @@ async def test_a_job_for_which_there_is_no_slot_soon_goes_to_everybody(line: Lin
     assert line.seen == ["a"]
 
 
+async def test_a_job_that_comes_during_a_claim_starts_after_what_it_brings(line: Line) -> None:
+    # A worker claims jobs of tasks that it has heard of.
+    await line.at.insert(50, task=line.at.add(line.note("claimed"), None))
+    await line.ready()
+    await line.at.ended_attempts(1)
+    gate = line.at.store.gate = asyncio.Event()
+    line.at.store.claimed.clear()
+    line.at.worker.wake()
+    await line.at.store.claimed.wait()
+    line.chains.start(await line.reserve(line.note("a")))
+    seen, owner = list(line.seen), (await record(line.at.store, 1)).owner
+    gate.set()
+    assert (seen, owner) == (["claimed"], ME)
+    await line.at.ended_attempts(2)
+    assert line.seen == ["claimed", "a"]
+
+
 async def test_those_that_wait_here_start_with_one_mark_write(line: Line) -> None:
     async with shop(slots=(3, 1)) as at:
         line = Line(at)

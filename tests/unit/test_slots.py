@@ -148,25 +148,39 @@ def test_those_stay_in_a_lane_for_whom_there_will_be_a_slot_soon() -> None:
 def test_a_lane_takes_no_more_when_others_have_waited_longer_or_too_many_wait() -> None:
     one = lane()
     assert not one.takes()
-    want = one.want()
-    assert want is not None
-    assert not one.takes()  # what the claim brings has waited longer
-    one.claimed(may_be_more=True)
-    assert not one.takes()
-    one.want()
-    one.slots.give_back(want.places)
-    one.want()
-    one.claimed(may_be_more=False)
+    one.due = False
     assert one.takes()
-    one.ready.extend(Ready(claimed_job(number)) for number in range(256))
+    one.ready.extend(Ready(claimed_job(number)) for number in range(200))
+    one.behind.extend(Ready(claimed_job(number)) for number in range(56))
     assert not one.takes()
     none = lane(0)
     none.due = False
     assert not none.takes()
 
 
+def test_those_that_come_during_a_claim_wait_behind_what_it_brings() -> None:
+    one = lane()
+    assert one.want() is not None
+    assert one.claiming
+    one.behind.append(Ready(claimed_job(2)))
+    one.ready.append(Ready(claimed_job(1)))
+    assert one.claimed(may_be_more=False) == []
+    assert [ready.job.id for ready in one.ready] == [job_id(1), job_id(2)]
+    assert (one.due, one.claiming, one.behind) == (False, False, [])
+
+
+def test_those_that_come_during_a_claim_go_back_when_more_may_have_waited_longer() -> None:
+    one = lane()
+    one.want()
+    one.behind.append(Ready(claimed_job(2)))
+    assert one.claimed(may_be_more=True) == [job_id(2)]
+    assert (one.due, one.claiming, one.behind) == (True, False, [])
+
+
 def test_a_lane_gives_back_what_was_claimed_ahead() -> None:
     one = lane()
-    one.ready.extend([Ready(claimed_job(1)), Ready(claimed_job(2))])
+    one.ready.append(Ready(claimed_job(1)))
+    one.behind.append(Ready(claimed_job(2)))
     assert one.drain() == [job_id(1), job_id(2)]
     assert not one.ready
+    assert not one.behind

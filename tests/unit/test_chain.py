@@ -7,86 +7,20 @@ What lives here: `embedded_tasks/chain.py` over a real worker. What does not: re
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from collections.abc import AsyncIterator, Callable
-from typing import Any, cast
+from collections.abc import AsyncIterator
 
 import pytest
 from structlog.testing import capture_logs
 
-from embedded_tasks.chain import Chains
 from embedded_tasks.config import TaskOptions
-from embedded_tasks.context import Original
-from embedded_tasks.enqueue import Reserved
 from embedded_tasks.errors import StoreUnavailableError
-from embedded_tasks.job import Cancelled, JobRecord, JobState
-from tests.support.jobs import ME, claimed_job, job_id, new_job, running_job
-from tests.support.stores import record
+from embedded_tasks.job import Cancelled, JobState
+from tests.support.jobs import ME, job_id
+from tests.support.reserving import Line, failing
 from tests.support.turns import turns, until
-from tests.support.workers import Blocking, Shop, shop
+from tests.support.workers import Blocking, shop
 
 pytestmark = pytest.mark.anyio
-
-
-class Line:
-    """Requests, and the worker that runs their jobs."""
-
-    def __init__(self, at: Shop) -> None:
-        self.at = at
-        self.seen: list[Any] = []
-        self.stored: list[float] = []
-        self.ended: list[str] = []
-        self.chains = Chains(
-            at.worker, at.store, ME, at.clock, stored=self.stored.append, ended=self.ended.extend
-        )
-
-    async def reserve(
-        self, *functions: Callable[..., Any], first: int = 1, options: TaskOptions | None = None
-    ) -> list[Reserved]:
-        """Store one job for each function, as a request does."""
-        reserved, rows = [], []
-        for place, function in enumerate(functions):
-            name = self.at.add(function, options)
-            number, leads = first + place, place < len(functions) - 1
-            values: dict[str, Any] = {
-                "task": name,
-                "args": "[1,[],{}]",
-                "leads": leads,
-                "due_at": self.at.clock.now(),
-            }
-            if place == 0:
-                rows.append(running_job(number, **values))
-            else:
-                rows.append(new_job(number, owner=ME, after=job_id(number - 1), **values))
-            job = claimed_job(number, task=name, args="[1,[],{}]", leads=leads)
-            original = Original((), {}, contextvars.copy_context())
-            is_async = self.at.bench.tasks[name].is_async
-            reserved.append(Reserved(job, is_async, original, begun=place == 0))
-        await self.at.store.insert(rows)
-        self.chains.expect(reserved)
-        return reserved
-
-    def note(self, word: str) -> Callable[[], Any]:
-        async def note() -> None:
-            self.seen.append(word)
-
-        return note
-
-    def fail(self, word: str) -> Callable[[], Any]:
-        async def fail() -> None:
-            self.seen.append(word)
-            raise ValueError(word)
-
-        return fail
-
-    async def ready(self) -> None:
-        """Let the worker find that nothing else is due."""
-        self.at.open()
-        await self.at.quiet()
-
-    async def jobs(self, count: int) -> list[JobRecord]:
-        await self.at.quiet()
-        return [await record(self.at.store, n) for n in range(1, count + 1)]
 
 
 @pytest.fixture
@@ -183,88 +117,6 @@ async def test_without_a_free_slot_the_jobs_go_to_everybody(line: Line) -> None:
     line.at.worker.wake()
     await line.at.ended_attempts(3)
     assert line.seen == ["a", "b"]
-
-
-async def test_a_job_that_is_alone_waits_for_a_slot_here_and_is_not_claimed(line: Line) -> None:
-    await line.ready()
-    block = Blocking()
-    line.chains.start(await line.reserve(block))
-    await until(lambda: block.started)
-    claims = len(line.at.store.claims)
-    seen = contextvars.ContextVar("seen", default="copied")
-    seen.set("the request's own")
-
-    async def look() -> None:
-        line.seen.append(seen.get())
-
-    line.chains.start(await line.reserve(look, first=2))
-    assert (await line.jobs(2))[1].owner == ME
-    block.go_on.set()
-    await line.at.ended_attempts(2)
-    assert line.seen == ["the request's own"]
-    assert len(line.at.store.claims) == claims
-
-
-async def test_a_job_for_which_there_is_no_slot_soon_goes_to_everybody(line: Line) -> None:
-    await line.ready()
-    block = Blocking()
-    line.chains.start(await line.reserve(block))
-    await until(lambda: block.started)
-    line.chains.start(await line.reserve(line.note("a"), first=2))
-    await until(lambda: line.at.clock.waits)
-    assert line.at.clock.waits == [pytest.approx(0.05)]
-    line.at.clock.advance(0.05)
-    await until(lambda: line.at.overflows)
-    job = (await line.jobs(2))[1]
-    assert (job.state, job.owner, job.attempt) == ("queued", None, 0)
-    block.go_on.set()
-    await line.at.ended_attempts(2)
-    assert line.seen == ["a"]
-
-
-async def test_a_job_that_comes_during_a_claim_starts_after_what_it_brings(line: Line) -> None:
-    # A worker claims jobs of tasks that it has heard of.
-    await line.at.insert(50, task=line.at.add(line.note("claimed"), None))
-    await line.ready()
-    await line.at.ended_attempts(1)
-    gate = line.at.store.gate = asyncio.Event()
-    line.at.store.claimed.clear()
-    line.at.worker.wake()
-    await line.at.store.claimed.wait()
-    line.chains.start(await line.reserve(line.note("a")))
-    seen, owner = list(line.seen), (await record(line.at.store, 1)).owner
-    gate.set()
-    assert (seen, owner) == (["claimed"], ME)
-    await line.at.ended_attempts(2)
-    assert line.seen == ["claimed", "a"]
-
-
-async def test_those_that_wait_here_start_with_one_mark_write(line: Line) -> None:
-    async with shop(slots=(3, 1)) as at:
-        line = Line(at)
-        await line.ready()
-        for number in (1, 2, 3):
-            line.chains.start(await line.reserve(line.note("a"), first=number))
-            if number == 1:
-                await at.ended_attempts(1)
-        writes = at.marks.writes
-        await at.ended_attempts(3)
-        assert at.marks.writes == writes + 1
-        await line.chains.close()
-
-
-async def test_what_waits_for_a_slot_at_the_end_of_the_work_goes_to_everybody(line: Line) -> None:
-    await line.ready()
-    block = Blocking()
-    line.chains.start(await line.reserve(block))
-    await until(lambda: block.started)
-    line.chains.start(await line.reserve(line.note("a"), first=2))
-    line.at.worker.drain()
-    job = (await line.jobs(2))[1]
-    assert (job.state, job.owner, job.attempt) == ("queued", None, 0)
-    block.go_on.set()
-    await line.at.ended_attempts(1)
-    assert line.seen == []
 
 
 async def test_a_chain_that_gets_no_further_slot_gives_the_rest_away(line: Line) -> None:
@@ -388,55 +240,6 @@ async def test_a_request_that_ends_after_the_end_starts_nothing(line: Line) -> N
 
 
 # A store that fails.
-
-
-class FailingStore:
-    """A store whose releases or begins fail as often as it is told."""
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-        self.failures: dict[str, int] = {}
-        self.error: Exception = StoreUnavailableError("full")
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-
-        async def call(*args: Any) -> Any:
-            if self.failures.get(name, 0) > 0:
-                self.failures[name] -= 1
-                raise self.error
-            return await method(*args)
-
-        return call if name in ("release", "begin") else method
-
-
-def failing(line: Line) -> FailingStore:
-    store: Any = FailingStore(line.at.store)
-    line.chains._store = line.chains._releases._store = store
-    return cast(FailingStore, store)
-
-
-async def test_a_job_that_a_claim_has_overtaken_on_its_way_back_is_claimed_then(
-    line: Line,
-) -> None:
-    await line.ready()
-    block = Blocking()
-    line.chains.start(await line.reserve(block))
-    await until(lambda: block.started)
-    store: Any = FailingStore(line.at.store)
-    line.at.worker._releases._store, store.failures["release"] = store, 1
-    line.chains.start(await line.reserve(line.note("a"), first=2))
-    with capture_logs():
-        line.at.clock.advance(0.05)  # there is no slot soon
-        await until(lambda: not store.failures["release"])
-        block.go_on.set()
-        await line.at.ended_attempts(1)
-        line.at.worker.wake()
-        await line.at.quiet()
-    assert line.seen == []
-    line.at.clock.advance(0.05)
-    await line.at.ended_attempts(2)
-    assert line.seen == ["a"]
 
 
 @pytest.mark.parametrize("error", [StoreUnavailableError("full"), ValueError("a bug")], ids=repr)

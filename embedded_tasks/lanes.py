@@ -7,6 +7,7 @@ What does not: running anything. Used by the worker.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -112,6 +113,13 @@ class Lane:
         while len(self.ready) > stay:
             ids.append(self.ready.pop().job.id)
         return ids[::-1]
+
+    def remove(self, queues: Container[str]) -> list[str]:
+        """Take out those of these queues; return their ids."""
+        ids = [job.id for job, _ in (*self.ready, *self.behind) if job.queue in queues]
+        self.ready = deque(ready for ready in self.ready if ready.job.queue not in queues)
+        self.behind = [ready for ready in self.behind if ready.job.queue not in queues]
+        return ids
 
     def drain(self) -> list[str]:
         """Take out all that wait here; return their ids."""

@@ -340,7 +340,7 @@ class Session:
     async def look_at_queues(self) -> None:
         """Queues were paused or resumed."""
         await self.operating.pauses.look()
-        self.worker.wake()
+        self.worker.follow_pauses(self.operating.pauses.names)
 
     # Who is told of what.
 

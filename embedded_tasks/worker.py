@@ -7,7 +7,7 @@ writing of outcomes. Owned by the session.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -316,18 +316,13 @@ class Worker:
         if self.is_full():
             self._hooks.overflow()
 
-    # Waiting for a slot here, and not for long.
-
     def line_up(self, job: ClaimedJob, original: Original | None, *, is_async: bool) -> bool:
         """Start an attempt as soon as a slot is free; return whether it may wait for one here."""
         lane = self._lanes[is_async]
         if self._stopping or not lane.takes():
             return False
-        if lane.claiming:
-            lane.behind.append(Ready(job, original))
-            return True
-        lane.ready.append(Ready(job, original))
-        if lane.slots.free:
+        (lane.behind if lane.claiming else lane.ready).append(Ready(job, original))
+        if lane.ready and lane.slots.free:
             self._start_ready_soon(lane)
         else:
             self._watch_lines()
@@ -343,6 +338,12 @@ class Worker:
                 lane.due = self._were_late = True
                 self._releases.add(ids)
         self._watch_lines()
+
+    def follow_pauses(self, paused: Container[str]) -> None:
+        """No job of these queues starts now, not even one that waits for a slot here."""
+        for lane in self._lanes.values():
+            self._releases.add(lane.remove(paused))
+        self.wake()
 
     def _released(self) -> None:
         if self._were_late:

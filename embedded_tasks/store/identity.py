@@ -34,7 +34,9 @@ class FileIdentity:
     def __init__(self, path: str, now: Callable[[], int] = time.time_ns) -> None:
         self.path = path
         self._now = now
-        self._folder = os.path.dirname(path) or "."
+        # SQLite keeps its log where a link leads to.
+        self._real = path if path == ":memory:" else os.path.realpath(path)
+        self._folder = os.path.dirname(self._real) or "."
         self._known: dict[str, tuple[int, int]] = {}
         self._size = 0
         self._seen: tuple[int, int, int] | None = None
@@ -44,7 +46,7 @@ class FileIdentity:
         if self.path == ":memory:":
             return
         self._known.clear()
-        for name in (self.path, f"{self.path}-wal", f"{self.path}-shm"):
+        for name in (self.path, f"{self._real}-wal", f"{self._real}-shm"):
             with contextlib.suppress(FileNotFoundError):
                 found = os.stat(name)
                 self._known[name] = (found.st_dev, found.st_ino)
@@ -75,8 +77,7 @@ class FileIdentity:
         """
         if not self._known:
             return
-        self._check_names()
-        size = os.stat(self.path).st_size
+        size = self._check_names()
         if size < self._size and not _is_sound(self.path):
             raise StoreFormatError(
                 f"{self.path} was cut from {self._size:,} to {size:,} bytes while it was open. "
@@ -84,27 +85,31 @@ class FileIdentity:
             )
         self._size = size
 
-    def _check_names(self) -> None:
+    def _check_names(self) -> int:
+        """Raise unless all are where they were; return the size of the database."""
         # Not at the WAL itself, if that can be helped: where files are dated to the nanosecond, a
         # look makes the next write date it anew, which takes longer than all of the rest (Linux
         # 6.13, "multigrain timestamps").
-        folder = self._folder_now()
-        if folder is not None and folder == self._seen:
-            return
+        folder, found = self._folder_now(), _stat(self.path)
+        is_here = found is not None and (found.st_dev, found.st_ino) == self._known[self.path]
+        if found is not None and is_here and folder is not None and folder == self._seen:
+            return found.st_size
+        self._seen = None
         problem = self.problem()
-        if problem is not None:
-            raise StoreUnavailableError(problem)
+        if problem is not None or found is None:
+            raise StoreUnavailableError(problem or self._words(self.path, "was moved for a moment"))
         # A second change within a tick of a coarse clock would leave the folder's date as it is.
-        is_settled = folder is not None and self._now() - folder[2] > _SETTLED
-        self._seen = folder if is_settled else None
+        if folder is not None and self._now() - folder[2] > _SETTLED:
+            self._seen = folder
+        return found.st_size
 
     def _folder_now(self) -> tuple[int, int, int] | None:
-        """Return which folder is at its path, and when a name in it was last changed."""
-        try:
-            found = os.stat(self._folder)
-        except OSError:
-            return None
-        return (found.st_dev, found.st_ino, found.st_mtime_ns)
+        """Return which folder is at its path, and when a name in it was last changed.
+
+        By st_ctime, which nobody can put back, as what unpacks an archive does with st_mtime.
+        """
+        found = _stat(self._folder)
+        return None if found is None else (found.st_dev, found.st_ino, found.st_ctime_ns)
 
     def _words(self, name: str, what: str) -> str:
         return (
@@ -113,6 +118,13 @@ class FileIdentity:
             "there; what is in the old file can be read only while this process "
             f"(pid {os.getpid()}) lives."
         )
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
 
 
 def _is_sound(path: str) -> bool:

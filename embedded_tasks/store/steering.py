@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from embedded_tasks.store.callers import Operation
 from embedded_tasks.store.operations import Jobs
 from embedded_tasks.store.queries import QUERIES
-from embedded_tasks.store.writer import Operation, Writer
+from embedded_tasks.store.writer import Writer
 
 __all__ = ["Act", "Notes", "Steering"]
 

@@ -21,6 +21,7 @@ import structlog
 from embedded_tasks.errors import StoreUnavailableError
 from embedded_tasks.job import NewJob, Settlement
 from embedded_tasks.settings import Settings
+from embedded_tasks.store.callers import Operation
 from embedded_tasks.store.checkpoint import Checkpointer
 from embedded_tasks.store.connection import Connection, check_version, connect
 from embedded_tasks.store.identity import FileIdentity
@@ -41,7 +42,7 @@ from embedded_tasks.store.operations import (
 from embedded_tasks.store.reader import Reader
 from embedded_tasks.store.steering import Steering
 from embedded_tasks.store.views import Views
-from embedded_tasks.store.writer import Operation, Writer
+from embedded_tasks.store.writer import Writer
 
 __all__ = ["Guard", "Store", "StoreSettings"]
 

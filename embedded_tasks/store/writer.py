@@ -10,27 +10,24 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 import structlog
 
 from embedded_tasks.errors import StoreError, StoreFormatError, StoreUnavailableError
-from embedded_tasks.store.callers import Commit, Deadlines, cancel_later
+from embedded_tasks.store.callers import Apply, Commit, Deadlines, Debts, Operation, cancel_later
 from embedded_tasks.store.checkpoint import Checkpointer
 from embedded_tasks.store.connection import Connection, is_undecodable, translated
 from embedded_tasks.store.identity import FileIdentity
 
-__all__ = ["Apply", "Operation", "WriteLock", "Writer"]
+__all__ = ["WriteLock", "Writer"]
 
 _log = structlog.get_logger("embedded_tasks")
 
 _MAX_ROWS = 1_000
 _MAX_BYTES = 4 * 1024 * 1024
 _BLOCKED_PAUSE = 5.0
-
-Apply = Callable[[sqlite3.Connection, list[Any]], Any]
 
 
 class WriteLock(Protocol):
@@ -43,25 +40,6 @@ class WriteLock(Protocol):
     def release(self) -> None:
         """Give it back."""
         ...
-
-
-@dataclass(slots=True, eq=False)
-class Operation:
-    """Rows to be written, and the function that writes them.
-
-    Operations with the same `apply` in one batch are written by one call, so their results are
-    shared. `undo` writes the same rows off when they were committed after their caller had given
-    up.
-    """
-
-    apply: Apply
-    # Not shown: aiosqlite's debug log writes what it runs, and these hold arguments.
-    rows: list[Any] = field(repr=False)
-    size: int = 0
-    undo: Apply | None = None
-    future: asyncio.Future[Any] | None = field(default=None, repr=False)
-    withdrawn: bool = False
-    skipped: bool = False
 
 
 class Writer:
@@ -95,6 +73,8 @@ class Writer:
         # Asked for at each operation, it would be a system call (Python before 3.12).
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines()
+        self._debts = Debts(self._loop, self._append)
+        self._nameless: StoreError | None = None
         self._commit_began: float | None = None
         self._has_lock = False
         self._later: asyncio.TimerHandle | None = None
@@ -163,6 +143,10 @@ class Writer:
         if operation.undo is not None:
             self._pending.append(Operation(operation.undo, operation.rows))
 
+    def _append(self, operation: Operation) -> None:
+        self._pending.append(operation)
+        self._wake.set()
+
     def stalled(self, longer_than: float) -> str | None:
         """Return what the commit under way waits for, if it takes longer than so many seconds."""
         began = self._commit_began
@@ -206,6 +190,7 @@ class Writer:
         """Refuse new operations and let `run` return when the last one is written."""
         self._closing = True
         self._wake.set()
+        self._debts.close()
         if self._later is not None:
             self._later.cancel()
 
@@ -245,8 +230,14 @@ class Writer:
         self.commits += 1
         self._tell_of_change(failed_before)
         self._checkpoint_later()
+        nameless, self._nameless = self._nameless, None
         for operation, outcome in zip(batch, outcomes, strict=True):
-            self._answer(operation, outcome)
+            if nameless is not None and operation.undo is not None:
+                # Nobody is told of a job in a file that has no name; all else did happen.
+                self._answer(operation, nameless)
+                self._take_back(operation)
+            else:
+                self._answer(operation, outcome)
         self._deadlines.look()
 
     def _give_up_all(self, batch: list[Operation], error: Exception) -> None:
@@ -291,8 +282,7 @@ class Writer:
     def _checkpoint_now(self) -> None:
         self._later = None
         self.checkpointer.soon()
-        self._pending.append(Operation(_write_nothing, []))
-        self._wake.set()
+        self._append(Operation(_write_nothing, []))
 
     def _translated(self, error: Exception) -> Exception:
         return translated(error, self._path) if isinstance(error, sqlite3.Error) else error
@@ -301,6 +291,8 @@ class Writer:
         failed = isinstance(outcome, Exception)
         future = operation.future
         if future is None:
+            if isinstance(outcome, StoreUnavailableError):
+                self._debts.add(operation)
             return
         if future.done():
             # Its caller has given up, perhaps at this moment and without having said so yet.
@@ -362,15 +354,13 @@ class Writer:
     def _locked_transaction(
         self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], list[Any]]
     ) -> list[Any]:
-        # Before: what is written beside another file would damage it. After: nobody is told of a
-        # job in a file that has no name.
+        # What is written beside another file would damage it.
         self._identity.check()
         changes = connection.total_changes
         try:
             connection.execute("BEGIN IMMEDIATE")
             results = work(connection)
             connection.execute("COMMIT")
-            self._identity.check()
         except BaseException as error:
             self._on_rollback()
             if connection.in_transaction:
@@ -380,6 +370,12 @@ class Writer:
                 # There may be room in the file, and then the WAL begins anew.
                 self.checkpointer.checkpoint(connection)
             raise
+        try:
+            self._identity.check()
+        except StoreError as error:
+            self._nameless = error
+            self.last_error = str(error)
+            return results
         self.checkpointer.after_commit(connection)
         if connection.total_changes != changes:
             # Only what reached the disk shows that it can be written again.

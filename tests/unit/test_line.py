@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from embedded_tasks.store import Act
 from tests.support.jobs import ME
 from tests.support.reserving import FailingStore, Line
 from tests.support.stores import record
@@ -143,3 +144,17 @@ async def test_a_job_that_a_claim_has_overtaken_on_its_way_back_is_claimed_then(
     line.at.clock.advance(0.05)
     await line.at.ended_attempts(2)
     assert line.seen == ["a"]
+
+
+async def test_a_job_that_waits_here_does_not_start_when_its_queue_is_paused(line: Line) -> None:
+    await line.ready()
+    block = Blocking()
+    line.chains.start(await line.reserve(block))
+    await until(lambda: block.started)
+    line.chains.start(await line.reserve(line.note("a"), first=2))
+    await line.at.store.steering.pause(Act(line.at.clock.now(), "ada", "pause", "default"))
+    line.at.worker.follow_pauses({"default"})
+    block.go_on.set()
+    job = (await line.jobs(2))[1]
+    assert (job.state, job.owner, job.attempt) == ("queued", None, 0)
+    assert line.seen == []

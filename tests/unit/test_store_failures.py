@@ -18,9 +18,10 @@ import pytest
 from embedded_tasks.errors import StoreError, StoreFormatError, StoreUnavailableError
 from embedded_tasks.job import Succeeded
 from embedded_tasks.store import Store, checkpoint
+from embedded_tasks.store.callers import Operation
 from embedded_tasks.store.checkpoint import Checkpointer
 from embedded_tasks.store.connection import translated
-from tests.support.jobs import NOW, claimed_job, job_id, new_job, running_job, settled
+from tests.support.jobs import ME, NOW, claimed_job, job_id, new_job, running_job, settled
 from tests.support.stores import Gate, opened, write
 
 pytestmark = pytest.mark.anyio
@@ -222,6 +223,31 @@ async def test_a_checkpoint_that_fails_does_not_fail_the_commit(tmp_path: Path) 
             disk.fails["PRAGMA wal_checkpoint"] = error
             await store.insert([new_job(n)])
         assert await stored(store) == [0, 1]
+
+
+async def test_what_was_committed_to_a_file_that_has_just_lost_its_name_is_taken_back(
+    tmp_path: Path,
+) -> None:
+    path, away = tmp_path / "tasks.db", tmp_path / "away"
+    async with opened(str(path)) as store:
+        await store.insert([new_job(1, owner=ME)])
+        # Within the transaction: after the look before it, and before the one after it.
+        moving = Operation(lambda _connection, _rows: path.rename(away), [])
+        told = await together(
+            [store.writer.submit(moving), store.insert([running_job(2)]),
+             store.release([job_id(1)], ME, NOW)]
+        )  # fmt: skip  # one batch
+        assert isinstance(told[1], StoreUnavailableError)
+        assert told[2] == []  # did happen, and is not to be done again
+        with pytest.raises(StoreUnavailableError, match="moved away"):
+            await store.insert([new_job(3)])
+        away.rename(path)
+        store.writer._debts._try()
+        await store.insert([new_job(4)])
+        assert await stored(store) == [1, 4]
+        job = await store.read.get(job_id(1), NOW)
+        assert job is not None
+        assert job.owner is None
 
 
 async def test_checkpoints_run_while_the_writers_lock_is_held(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ does then (`tests/crash/test_file_faults.py`). Run by pytest.
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Files:
 
     def now(self) -> int:
         """So many nanoseconds after the folder was last changed."""
-        return self.folder.stat().st_mtime_ns + self.after
+        return self.folder.stat().st_ctime_ns + self.after
 
     def check(self) -> list[str]:
         """Check, and return what was looked at."""
@@ -81,6 +82,60 @@ def test_a_name_that_changes_is_noticed_at_once(files: Files, suffix: str, how: 
     for _ in range(2):
         with pytest.raises(StoreUnavailableError, match=how):
             files.check()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_is_replaced_is_noticed_although_its_folders_date_was_put_back(
+    files: Files, suffix: str
+) -> None:
+    files.check()
+    before = files.folder.stat()
+    other = files.folder / "other"
+    other.write_bytes(b"y" * 100)
+    other.replace(files.file(suffix))
+    # As tar and cp do, which unpack a folder with all its dates.
+    os.utime(files.folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match="replaced"):
+            files.check()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("how", ["moved away", "replaced"])
+def test_what_a_link_leads_to_is_looked_at(tmp_path: Path, suffix: str, how: str) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    real = volume / "tasks.db"
+    for each in SUFFIXES:
+        Path(f"{real}{each}").write_bytes(b"x" * 100)
+    link = tmp_path / "tasks.db"
+    link.symlink_to(real)
+    identity = FileIdentity(str(link), now=lambda: time.time_ns() + LATER)
+    identity.remember()
+    for _ in range(2):
+        identity.check()
+    changed = Path(f"{real}{suffix}")
+    if how == "moved away":
+        changed.rename(volume / "away")
+    else:
+        (volume / "other").write_bytes(b"y" * 100)
+        (volume / "other").replace(changed)
+    with pytest.raises(StoreUnavailableError, match=how):
+        identity.check()
+
+
+def test_a_link_that_leads_elsewhere_is_noticed(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(b"x" * 100)
+    link = tmp_path / "tasks.db"
+    link.symlink_to(tmp_path / "one")
+    identity = FileIdentity(str(link))
+    identity.remember()
+    identity.check()
+    link.unlink()
+    link.symlink_to(tmp_path / "two")
+    with pytest.raises(StoreUnavailableError, match="replaced"):
+        identity.check()
 
 
 def test_a_folder_that_has_just_changed_is_not_trusted(files: Files) -> None:

@@ -16,10 +16,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from embedded_tasks.errors import StoreUnavailableError
+from embedded_tasks.store.callers import Operation
 from embedded_tasks.store.checkpoint import Checkpointer
 from embedded_tasks.store.connection import Connection
 from embedded_tasks.store.identity import FileIdentity
-from embedded_tasks.store.writer import Operation, Writer
+from embedded_tasks.store.writer import Writer
 
 pytestmark = pytest.mark.anyio
 

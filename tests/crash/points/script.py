@@ -31,7 +31,7 @@ from embedded_tasks.processes import ProcessFile, WritersLock, check_folder, pro
 from embedded_tasks.recovery import Recoverer
 from embedded_tasks.settling import Times, settlement
 from embedded_tasks.store import Claim, Store, StoreSettings, checkpoint
-from embedded_tasks.store.writer import Operation
+from embedded_tasks.store.callers import Operation
 from tests.crash.old_release import make_old_file
 from tests.crash.points.jobs import CLAIMED, OTHER, say
 from tests.crash.points.operating import Operating

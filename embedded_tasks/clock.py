@@ -127,9 +127,11 @@ class WallAlarm:
 
     def set(self, when: float) -> None:
         """Call back at this time, if not earlier."""
+        now = self._clock.now()
+        # While it is set, what is set on top must not hide that the clock was put back.
+        self._looked_at = now if self._when == math.inf else max(self._looked_at, now)
         self._when = min(self._when, when)
-        self._looked_at = self._clock.now()
-        self._alarm.set(max(0.0, min(when - self._looked_at, _LONGEST_SLEEP)))
+        self._alarm.set(max(0.0, min(when - now, _LONGEST_SLEEP)))
 
     def cancel(self) -> None:
         """Do not call back."""

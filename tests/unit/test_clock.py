@@ -164,3 +164,13 @@ def test_a_wall_alarm_rings_when_the_clock_has_come_to_its_time_or_was_put_back(
     alarm.cancel()
     clock.advance(100)
     assert len(rung) == 3
+
+
+def test_a_wall_alarm_that_is_set_again_still_notices_that_the_clock_was_put_back() -> None:
+    clock, rung = FakeClock(), list[float]()
+    alarm = WallAlarm(clock, lambda: rung.append(clock.now()))
+    alarm.set(clock.now() + 3600)
+    clock.jump(-600)
+    alarm.set(clock.now() + 3600)
+    clock.advance(30)
+    assert len(rung) == 1

@@ -12,6 +12,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from embedded_tasks.errors import StoreUnavailableError
 from embedded_tasks.processes import probe
 from embedded_tasks.reported import Durability, ProcessReport
 from embedded_tasks.session import Session
@@ -29,7 +30,10 @@ async def durability_of(session: Session, non_durable: NonDurableSites) -> Durab
     Raises:
         StoreUnavailableError: It is not where it was, so that nothing of it can be promised.
     """
-    session.store.identity.check()
+    # The writer's `check` is for its own thread: it remembers what it saw, and may read the file.
+    problem = session.store.identity.problem()
+    if problem is not None:
+        raise StoreUnavailableError(problem)
     path = session.path
     settings = await session.store.views.pragmas(["journal_mode", "synchronous", "user_version"])
     found = session.recovered

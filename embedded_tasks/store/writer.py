@@ -136,12 +136,11 @@ class Writer:
         operation.withdrawn = True
         if future.done() and not future.cancelled() and not future.exception():
             self._take_back(operation)
-            self._wake.set()
 
     def _take_back(self, operation: Operation) -> None:
         """Nobody is told any more that these rows are written."""
         if operation.undo is not None:
-            self._pending.append(Operation(operation.undo, operation.rows))
+            self._append(Operation(operation.undo, operation.rows))
 
     def _append(self, operation: Operation) -> None:
         self._pending.append(operation)
@@ -291,7 +290,7 @@ class Writer:
         failed = isinstance(outcome, Exception)
         future = operation.future
         if future is None:
-            if isinstance(outcome, StoreUnavailableError):
+            if operation.rows and isinstance(outcome, StoreUnavailableError):
                 self._debts.add(operation)
             return
         if future.done():

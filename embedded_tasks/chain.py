@@ -102,16 +102,18 @@ class Chains:
         if not jobs:
             return
         first = jobs[0]
-        is_here = not (self._closing or self.is_paused(first.job.queue))
-        if len(jobs) == 1 and first.begun:
-            line_up = self._worker.line_up
-            taken = is_here and line_up(first.job, first.original, is_async=first.is_async)
-        else:
-            taken = is_here and self._worker.take_slot(first.is_async)
-            if taken:
-                self._chains.add(self._follow(jobs, has_slot=True, stay=False))
-        if not taken:
+        if self._closing or self.is_paused(first.job.queue) or not self._take(jobs):
             self._releases.add(reserved.job.id for reserved in jobs)
+
+    def _take(self, jobs: Sequence[Reserved]) -> bool:
+        """Start these jobs here, a single one as soon as it can be; return whether they may."""
+        first = jobs[0]
+        if len(jobs) == 1 and first.begun:
+            return self._worker.line_up(first.job, first.original, is_async=first.is_async)
+        has_slot = self._worker.take_slot(first.is_async)
+        if has_slot:
+            self._chains.add(self._follow(jobs, has_slot=True, stay=False))
+        return has_slot
 
     async def run(self, jobs: Sequence[Reserved]) -> BaseException | None:
         """Run these jobs here, waiting for slots, and return when all first attempts have ended.

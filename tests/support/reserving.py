@@ -7,7 +7,8 @@ What lives here: `Line`, and a store that fails. What does not: the requests the
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from embedded_tasks.chain import Chains
@@ -18,9 +19,10 @@ from embedded_tasks.errors import StoreUnavailableError
 from embedded_tasks.job import JobRecord
 from tests.support.jobs import ME, claimed_job, job_id, new_job, running_job
 from tests.support.stores import record
-from tests.support.workers import Shop
+from tests.support.turns import until
+from tests.support.workers import Blocking, Shop, shop
 
-__all__ = ["FailingStore", "Line", "failing"]
+__all__ = ["FailingStore", "Line", "failing", "lined_up"]
 
 
 class Line:
@@ -79,9 +81,25 @@ class Line:
         self.at.open()
         await self.at.quiet()
 
+    async def occupy(self) -> Blocking:
+        """Start a request's job that keeps its slot until it is let go."""
+        block = Blocking()
+        self.chains.start(await self.reserve(block))
+        await until(lambda: block.started)
+        return block
+
     async def jobs(self, count: int) -> list[JobRecord]:
         await self.at.quiet()
         return [await record(self.at.store, n) for n in range(1, count + 1)]
+
+
+@asynccontextmanager
+async def lined_up(slots: tuple[int, int] = (1, 1)) -> AsyncIterator[Line]:
+    """Requests at a worker with so many async and sync slots."""
+    async with shop(slots=slots) as at:
+        line = Line(at)
+        yield line
+        await line.chains.close()
 
 
 class FailingStore:

@@ -16,19 +16,17 @@ from embedded_tasks.config import TaskOptions
 from embedded_tasks.errors import StoreUnavailableError
 from embedded_tasks.job import Cancelled, JobState
 from tests.support.jobs import ME, job_id
-from tests.support.reserving import Line, failing
+from tests.support.reserving import Line, failing, lined_up
 from tests.support.turns import turns, until
-from tests.support.workers import Blocking, shop
+from tests.support.workers import Blocking
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
 async def line() -> AsyncIterator[Line]:
-    async with shop(slots=(1, 1)) as at:
-        line = Line(at)
+    async with lined_up() as line:
         yield line
-        await line.chains.close()
 
 
 async def test_one_job_starts_when_its_request_has_ended_and_not_before(line: Line) -> None:
@@ -83,8 +81,7 @@ async def test_async_and_sync_jobs_of_a_request_take_slots_of_their_kind(line: L
 
 
 async def test_two_requests_run_beside_each_other() -> None:
-    async with shop(slots=(2, 2)) as at:
-        line = Line(at)
+    async with lined_up(slots=(2, 2)) as line:
         await line.ready()
         first, second = Blocking(), Blocking()
         line.chains.start(await line.reserve(first, line.note("a")))
@@ -93,8 +90,7 @@ async def test_two_requests_run_beside_each_other() -> None:
         second.go_on.set()
         await until(lambda: line.seen == ["b"])
         first.go_on.set()
-        await at.ended_attempts(4)
-        await line.chains.close()
+        await line.at.ended_attempts(4)
 
 
 # Where slots are few.
@@ -102,9 +98,7 @@ async def test_two_requests_run_beside_each_other() -> None:
 
 async def test_without_a_free_slot_the_jobs_go_to_everybody(line: Line) -> None:
     await line.ready()
-    block = Blocking()
-    line.chains.start(await line.reserve(block))
-    await until(lambda: block.started)
+    block = await line.occupy()
     line.chains.start(await line.reserve(line.note("a"), line.note("b"), first=2))
     _, second, third = await line.jobs(3)
     assert (second.state, second.owner, second.attempt) == ("queued", None, 0)
@@ -136,9 +130,7 @@ async def test_a_chain_that_gets_no_further_slot_gives_the_rest_away(line: Line)
 
 async def test_a_chain_that_stays_waits_for_slots_and_tells_the_first_error(line: Line) -> None:
     await line.ready()
-    block = Blocking()
-    line.chains.start(await line.reserve(block))
-    await until(lambda: block.started)
+    block = await line.occupy()
     jobs = await line.reserve(line.fail("a"), line.fail("b"), line.note("c"), first=2)
     running = asyncio.create_task(line.chains.run(jobs))
     await line.at.quiet()

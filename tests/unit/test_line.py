@@ -16,27 +16,23 @@ from structlog.testing import capture_logs
 
 from embedded_tasks.store import Act
 from tests.support.jobs import ME
-from tests.support.reserving import FailingStore, Line
+from tests.support.reserving import FailingStore, Line, lined_up
 from tests.support.stores import record
 from tests.support.turns import until
-from tests.support.workers import Blocking, named, shop
+from tests.support.workers import Blocking, named
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
 async def line() -> AsyncIterator[Line]:
-    async with shop(slots=(1, 1)) as at:
-        line = Line(at)
+    async with lined_up() as line:
         yield line
-        await line.chains.close()
 
 
 async def test_a_job_that_is_alone_waits_for_a_slot_here_and_is_not_claimed(line: Line) -> None:
     await line.ready()
-    block = Blocking()
-    line.chains.start(await line.reserve(block))
-    await until(lambda: block.started)
+    block = await line.occupy()
     claims = len(line.at.store.claims)
     seen = contextvars.ContextVar("seen", default="copied")
     seen.set("the request's own")
@@ -54,9 +50,7 @@ async def test_a_job_that_is_alone_waits_for_a_slot_here_and_is_not_claimed(line
 
 async def test_a_job_for_which_there_is_no_slot_soon_goes_to_everybody(line: Line) -> None:
     await line.ready()
-    block = Blocking()
-    line.chains.start(await line.reserve(block))
-    await until(lambda: block.started)
+    block = await line.occupy()
     line.chains.start(await line.reserve(line.note("a"), first=2))
     await until(lambda: line.at.clock.waits)
     assert line.at.clock.waits == [pytest.approx(0.05)]
@@ -70,8 +64,8 @@ async def test_a_job_for_which_there_is_no_slot_soon_goes_to_everybody(line: Lin
 
 
 async def test_a_job_that_comes_during_a_claim_starts_after_what_it_brings() -> None:
-    async with shop(slots=(2, 1)) as at:
-        line, block = Line(at), Blocking()
+    async with lined_up(slots=(2, 1)) as line:
+        at, block = line.at, Blocking()
         line.seen = block.started
         await at.insert(50, task=(task := at.add(block)), args=named("first"))
         at.open()
@@ -92,28 +86,23 @@ async def test_a_job_that_comes_during_a_claim_starts_after_what_it_brings() -> 
         assert (seen, owner) == (["first"], ME)
         await at.ended_attempts(3)
         assert line.seen == ["first", "claimed", "a"]
-        await line.chains.close()
 
 
-async def test_those_that_wait_here_start_with_one_mark_write(line: Line) -> None:
-    async with shop(slots=(3, 1)) as at:
-        line = Line(at)
+async def test_those_that_wait_here_start_with_one_mark_write() -> None:
+    async with lined_up(slots=(3, 1)) as line:
         await line.ready()
         for number in (1, 2, 3):
             line.chains.start(await line.reserve(line.note("a"), first=number))
             if number == 1:
-                await at.ended_attempts(1)
-        writes = at.marks.writes
-        await at.ended_attempts(3)
-        assert at.marks.writes == writes + 1
-        await line.chains.close()
+                await line.at.ended_attempts(1)
+        writes = line.at.marks.writes
+        await line.at.ended_attempts(3)
+        assert line.at.marks.writes == writes + 1
 
 
 async def test_what_waits_for_a_slot_at_the_end_of_the_work_goes_to_everybody(line: Line) -> None:
     await line.ready()
-    block = Blocking()
-    line.chains.start(await line.reserve(block))
-    await until(lambda: block.started)
+    block = await line.occupy()
     line.chains.start(await line.reserve(line.note("a"), first=2))
     line.at.worker.drain()
     job = (await line.jobs(2))[1]
@@ -127,9 +116,7 @@ async def test_a_job_that_a_claim_has_overtaken_on_its_way_back_is_claimed_then(
     line: Line,
 ) -> None:
     await line.ready()
-    block = Blocking()
-    line.chains.start(await line.reserve(block))
-    await until(lambda: block.started)
+    block = await line.occupy()
     store: Any = FailingStore(line.at.store)
     line.at.worker._releases._store, store.failures["release"] = store, 1
     line.chains.start(await line.reserve(line.note("a"), first=2))
@@ -148,9 +135,7 @@ async def test_a_job_that_a_claim_has_overtaken_on_its_way_back_is_claimed_then(
 
 async def test_a_job_that_waits_here_does_not_start_when_its_queue_is_paused(line: Line) -> None:
     await line.ready()
-    block = Blocking()
-    line.chains.start(await line.reserve(block))
-    await until(lambda: block.started)
+    block = await line.occupy()
     line.chains.start(await line.reserve(line.note("a"), first=2))
     await line.at.store.steering.pause(Act(line.at.clock.now(), "ada", "pause", "default"))
     line.at.worker.follow_pauses({"default"})

@@ -53,9 +53,9 @@ class Lane:
     Args:
         is_async: The kind.
         slots: How many attempts may run at once.
-        ready: Jobs that wait for a slot here, and not for long: claimed ahead of one, as many as
-            ended while one claim was under way, so that the slots do not stand empty during a
-            commit; and those of requests that have ended, so that nobody has to claim them.
+        ready: Jobs that wait for a slot here, and not for long: claimed ahead of one, so that the
+            slots do not stand empty during a commit; and those of requests that have ended, so
+            that nobody has to claim them.
         ended: How many attempts have ended since the start.
         due: Whether the store may have more that is due.
         behind: Jobs that came while a claim was under way: what it brings has waited longer.
@@ -75,21 +75,36 @@ class Lane:
     ended_at: float = 0.0
     _ended_at_claim: int = 0
     _ended_at_look: int = 0
+    _low: int = 0
+    _short: bool = False
 
     def want(self) -> Want | None:
-        """Take the free slots for a claim; None when there is nothing to ask for."""
+        """Take the free slots for a claim; None when there is nothing to ask for.
+
+        As many more are asked for as have ended since the last claim, and twice as many when that
+        one came too late.
+        """
         if not self.due or self.starting:
             return None
-        places = self.slots.take(self.slots.size)
-        ahead = max(0, min(self.ended - self._ended_at_claim, _MOST_AHEAD) - len(self.ready))
-        self._ended_at_claim = self.ended
+        places, ahead = self.slots.take(self.slots.size), 0
+        if self.runs_low():
+            ended = (self.ended - self._ended_at_claim) * (1 + self._short)
+            ahead = min(ended, _MOST_AHEAD)
         if not places + ahead:
             return None
+        self._ended_at_claim = self.ended
         self.due, self.claiming = False, True
         return Want(self.is_async, places, places + ahead)
 
+    def runs_low(self) -> bool:
+        """Return whether no more wait here than will have ended when a claim asked now is done."""
+        return len(self.ready) <= self._low
+
     def claimed(self, *, may_be_more: bool) -> list[str]:
         """A claim has ended; return the ids of those that may not wait here any longer."""
+        ended = self.ended - self._ended_at_claim
+        self._short = bool(ended and self.slots.free)
+        self._low = min(2 * max(ended, self._low) if self._short else ended, _MOST_AHEAD)
         behind, self.behind, self.claiming = self.behind, [], False
         if may_be_more:
             self.due = True

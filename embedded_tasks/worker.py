@@ -288,7 +288,7 @@ class Worker:
             places = lane.slots.take(len(lane.ready))
             self._start_all([lane.ready.popleft() for _ in range(places)], lane)
             self._watch_lines()
-            if lane.due and lane.slots.free:
+            if lane.due and (lane.slots.free or lane.runs_low()):
                 self._wake.set()
 
     def _start_all(self, jobs: Sequence[Ready], lane: Lane) -> None:

@@ -179,6 +179,8 @@ class Writer:
                     # Whatever it is, the next batch is written, and nobody waits for ever.
                     _log.exception("loop.failed", loop="writer")
                     self._give_up_all(batch, error)
+                # Who was just told, and has more to write, is part of the next commit.
+                await asyncio.sleep(0)
             elif self._closing:
                 return
             else:

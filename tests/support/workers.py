@@ -86,9 +86,11 @@ class CountingStore:
         self.claimed = asyncio.Event()
         self.errors: list[Exception] = []
         self.gate: asyncio.Event | None = None
+        self.on_claim: Callable[[], None] = lambda: None
 
     async def claim(self, claim: Claim) -> ClaimResult:
         self.claims.append(claim)
+        self.on_claim()
         if self.errors:
             self.claimed.set()
             raise self.errors.pop(0)

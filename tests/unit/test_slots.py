@@ -115,11 +115,57 @@ def test_a_lane_wants_as_many_ahead_as_ended_since_the_last_claim() -> None:
     want = one.want()
     assert want is not None
     assert (want.places, want.limit) == (2, 7)
-    one.due, one.ended = True, 8
-    one.ready.append(Ready(claimed_job(1)))
+
+
+def line_of(one: Lane, length: int) -> None:
+    one.ready.clear()
+    one.ready.extend(Ready(claimed_job(number)) for number in range(length))
+
+
+def test_a_lane_asks_when_no_more_wait_than_end_during_a_claim() -> None:
+    one = lane(2)
+    assert one.want() is not None
+    one.ended = 3
+    one.claimed(may_be_more=True)
+    one.ended = 9
+    line_of(one, 4)
+    assert not one.runs_low()
+    assert one.want() is None
+    assert one.due
+    line_of(one, 3)
+    assert one.runs_low()
     want = one.want()
     assert want is not None
-    assert (want.places, want.limit) == (0, 2)
+    assert (want.places, want.limit) == (0, 9)
+
+
+def test_after_a_claim_that_came_too_late_a_lane_asks_earlier_and_for_twice_as_many() -> None:
+    one = lane(2)
+    assert one.want() is not None
+    one.ended = 3
+    one.slots.give_back(2)
+    one.claimed(may_be_more=True)
+    assert one.slots.take(2) == 2
+    line_of(one, 7)
+    assert not one.runs_low()
+    line_of(one, 6)
+    want = one.want()
+    assert want is not None
+    assert (want.places, want.limit) == (0, 6)
+
+
+def test_where_nothing_ends_during_a_claim_a_lane_asks_only_for_free_slots() -> None:
+    one = lane(2)
+    assert one.want() is not None
+    one.claimed(may_be_more=True)
+    one.ended = 1
+    line_of(one, 1)
+    assert one.want() is None
+    one.ready.clear()
+    one.slots.give_back()
+    want = one.want()
+    assert want is not None
+    assert (want.places, want.limit) == (1, 2)
 
 
 def test_there_is_a_limit_to_how_many_are_wanted_ahead() -> None:
@@ -128,6 +174,16 @@ def test_there_is_a_limit_to_how_many_are_wanted_ahead() -> None:
     want = one.want()
     assert want is not None
     assert want.limit == 2 + 96
+    one.ended = 20_000
+    one.slots.give_back(2)
+    one.claimed(may_be_more=True)
+    assert one.slots.take(2) == 2
+    line_of(one, 97)
+    assert one.want() is None
+    line_of(one, 96)
+    want = one.want()
+    assert want is not None
+    assert want.limit == 96
 
 
 def test_those_stay_in_a_lane_for_whom_there_will_be_a_slot_soon() -> None:

@@ -99,11 +99,23 @@ async def test_claims_ask_for_no_more_than_slots_and_what_has_just_ended(at: Sho
     await at.insert(*range(60))
     at.open()
     await at.ended_attempts(60)
-    ended = 0
+    before, last = 0, 0
     for claim, result in zip(at.store.claims, at.store.results, strict=False):
         for _, limit in claim.wanted:
-            assert limit <= 2 + ended
-        ended = len(result.jobs)
+            # Twice, when the slots stood empty before it came.
+            assert limit <= 2 + 2 * (before + last)
+        before, last = last, len(result.jobs)
+
+
+async def test_jobs_go_on_while_the_next_are_claimed(at: Shop) -> None:
+    at.add(fast)
+    await at.insert(*range(200))
+    lane = at.worker._lanes[True]
+    waiting: list[int] = []
+    at.store.on_claim = lambda: waiting.append(len(lane.ready))
+    at.open()
+    await at.ended_attempts(200)
+    assert max(waiting) > 0
 
 
 # Idle is free.

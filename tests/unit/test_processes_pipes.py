@@ -156,6 +156,30 @@ def test_a_broadcast_reaches_all_but_oneself(
     carl.close()
 
 
+def test_what_many_say_in_one_round_of_the_loop_is_written_once(
+    anna: Process, bert: Process, loop: HandLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna.peers.refresh()
+    plain, written = os.write, 0
+
+    def counted(descriptor: int, data: bytes) -> int:
+        nonlocal written
+        written += 1
+        return plain(descriptor, data)
+
+    monkeypatch.setattr(os, "write", counted)
+    for _ in range(100):
+        anna.peers.broadcast_soon(Kind.WORK)
+    loop.turn()
+    assert not bert.got
+    for rounds in (1, 2):
+        loop.pass_time(0.0)
+        loop.turn()
+        assert written == rounds
+        assert bert.got == [(Kind.WORK, ANNA)] * rounds
+        anna.peers.broadcast_soon(Kind.WORK)
+
+
 def test_an_unknown_peer_is_not_there(anna: Process) -> None:
     assert not anna.peers.send(CARL, Kind.WORK)
 

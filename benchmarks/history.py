@@ -23,7 +23,7 @@ GROUP: Final = "benchmark-group-3"
 _TASKS = """
     INSERT OR IGNORE INTO tasks (name)
     SELECT 'benchmarks.jobs:' || value FROM json_each(
-        '["nothing", "nothing_in_a_thread", "mark", "linger", "burn", "burn_in_a_thread"]'
+        '["nothing", "counted_in_a_thread", "mark", "linger", "burn", "burn_in_a_thread"]'
     )
 """
 _PAUSED = """

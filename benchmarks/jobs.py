@@ -7,6 +7,7 @@ functions that keep a CPU busy. What does not: measuring. Enqueued by the other 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 from embedded_tasks import task
@@ -15,11 +16,13 @@ __all__ = [
     "burn",
     "burn_in_a_process",
     "burn_in_a_thread",
+    "calls",
+    "counted",
+    "counted_in_a_thread",
     "linger",
     "mark",
     "marks",
     "nothing",
-    "nothing_in_a_thread",
 ]
 
 
@@ -47,7 +50,34 @@ _BURN = 0.02
 async def nothing(number: int) -> None: ...
 
 
-def nothing_in_a_thread(number: int) -> None: ...
+class Calls:
+    """How many calls are still to come."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.all = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def renew(self, wanted: int) -> None:
+        self.left, self.all, self._loop = wanted, asyncio.Event(), asyncio.get_running_loop()
+
+    def one(self) -> None:
+        self.left -= 1
+        if not self.left and self._loop is not None:
+            self._loop.call_soon_threadsafe(self.all.set)
+
+
+calls = Calls()
+_counting = threading.Lock()
+
+
+async def counted(_number: int) -> None:
+    calls.one()
+
+
+def counted_in_a_thread(_number: int) -> None:
+    with _counting:
+        calls.one()
 
 
 async def mark(_number: int) -> None:

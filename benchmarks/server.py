@@ -10,12 +10,14 @@ import argparse
 import gc
 import logging
 import socket
+from pathlib import Path
 
 import structlog
 import uvicorn
 from fastapi import BackgroundTasks, Depends, FastAPI
 
 from benchmarks.jobs import nothing
+from benchmarks.least import add_least
 from embedded_tasks import TaskRunner, admin
 from embedded_tasks.job import JobState
 
@@ -70,6 +72,7 @@ def main() -> None:
     """Serve on a free port and print it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--database")
+    parser.add_argument("--least")
     parser.add_argument("--pure", action="store_true")
     parser.add_argument("--watched", action="store_true")
     parser.add_argument("--frozen", action="store_true")
@@ -79,8 +82,11 @@ def main() -> None:
     # With its protocol named, asyncio sets TCP_NODELAY on what is accepted, as on its own sockets.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
+    app = make_app(options.database, watched=options.watched)
+    if options.least:
+        add_least(app, Path(options.least))
     config = uvicorn.Config(
-        make_app(options.database, watched=options.watched),
+        app,
         http="h11" if options.pure else "httptools",
         loop="asyncio" if options.pure else "uvloop",
         log_level="warning",

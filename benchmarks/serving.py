@@ -66,6 +66,7 @@ class Serving:
 def serve(
     database: Path | None = None,
     *,
+    least: Path | None = None,
     pure: bool = False,
     watched: bool = False,
     frozen: bool = False,
@@ -75,12 +76,14 @@ def serve(
 
     Args:
         database: The runner's file.
+        least: The file of a bare group commit, to compare with.
         pure: Without uvicorn's fast parts.
         watched: With the status routes and the dashboard.
         frozen: The garbage collector is told to leave alone what the app has loaded.
         first: The path that is asked to see that it has started; this one looks at the file.
     """
     arguments = ["--database", str(database.resolve())] if database is not None else []
+    arguments += ["--least", str(least.resolve())] if least is not None else []
     arguments += ["--pure"] if pure else []
     arguments += ["--watched"] if watched else []
     arguments += ["--frozen"] if frozen else []

@@ -25,6 +25,7 @@ _CASES = {
     "installed": ("runner", "/none", "no task, runner installed"),
     "plain": ("bare", "/task", "one plain background task"),
     "durable": ("runner", "/task", "one durable background task"),
+    "least": ("least", "/least", "one row in a bare group commit, and nothing else"),
     "plain_frozen": ("bare, frozen", "/task", "one plain background task, gc.freeze()"),
     "durable_frozen": ("runner, frozen", "/task", "one durable background task, gc.freeze()"),
 }
@@ -42,6 +43,8 @@ FIGURES = [
 RATIOS = [
     Ratio("http.durable.rate", "http.plain.rate", "requests/s, durable task / plain task"),
     Ratio("http.durable_frozen.rate", "http.plain_frozen.rate", "... both after gc.freeze()"),
+    Ratio("http.least.rate", "http.plain.rate", "requests/s, bare group commit / plain task"),
+    Ratio("http.durable.rate", "http.least.rate", "requests/s, durable task / bare group commit"),
     Ratio("http.durable.p99", "http.plain.p99", "99th percentile, durable task / plain task"),
     Ratio("http.durable_frozen.p99", "http.plain_frozen.p99", "... both after gc.freeze()"),
     Ratio("http.installed.rate", "http.none.rate", "requests/s without tasks, runner / no runner"),
@@ -71,7 +74,8 @@ class Web:
         for kind, _, _ in _CASES.values():
             if kind not in self._servers:
                 database = self._place.fresh() if "runner" in kind else None
-                server = serve(database, pure=self._pure, frozen="frozen" in kind)
+                least = self._place.fresh() if kind == "least" else None
+                server = serve(database, least=least, pure=self._pure, frozen="frozen" in kind)
                 self._servers[kind] = self._stack.enter_context(server)
         return self
 

@@ -62,7 +62,6 @@ class RunningHooks:
 class _Entry:
     attempt: Attempt
     mark: int
-    is_async: bool
     freed: Callable[[ClaimedJob], None]
     first: FirstEnd | None
     postponed: Outcome | None = None
@@ -112,7 +111,6 @@ class Running:
         original: Original | None,
         freed: Callable[[ClaimedJob], None],
         *,
-        is_async: bool,
         watched: bool = False,
     ) -> FirstEnd | None:
         """Start an attempt.
@@ -121,7 +119,6 @@ class Running:
             job: A job of this process.
             original: The call's own objects, if they are at hand.
             freed: Called when the attempt has come to its outcome and its slot is free.
-            is_async: Whether the function runs on the loop.
             watched: Whether a future for the end is wanted.
 
         Raises:
@@ -130,17 +127,11 @@ class Running:
         (mark,) = self._marks.mark_all([(id_bytes(job.id), job.attempt)])
         first = self._loop.create_future() if watched else None
         attempt = Attempt(job, self._ports, original, self._ended, self._returned_late)
-        self._start([_Entry(attempt, mark, is_async, freed, first)])
+        self._start([_Entry(attempt, mark, freed, first)])
         return first
 
-    def start_all(
-        self,
-        jobs: Sequence[Ready],
-        freed: Callable[[ClaimedJob], None],
-        *,
-        is_async: bool,
-    ) -> None:
-        """Start attempts of one kind, all written down by one write before the first of them.
+    def start_all(self, jobs: Sequence[Ready], freed: Callable[[ClaimedJob], None]) -> None:
+        """Start attempts, all written down by one write before the first of them.
 
         Raises:
             StoreUnavailableError: It could not be written down, so none was started.
@@ -151,7 +142,7 @@ class Running:
         ports, ended, late = self._ports, self._ended, self._returned_late
         self._start(
             [
-                _Entry(Attempt(job, ports, original, ended, late), mark, is_async, freed, None)
+                _Entry(Attempt(job, ports, original, ended, late), mark, freed, None)
                 for (job, original), mark in zip(jobs, marks, strict=True)
             ]
         )

@@ -187,7 +187,7 @@ class Worker:
             return None
         try:
             freed = self._freed[is_async]
-            return self.running.start(job, original, freed, is_async=is_async, watched=watched)
+            return self.running.start(job, original, freed, watched=watched)
         except StoreUnavailableError as error:
             self._not_started([job], error, self._lanes[is_async])
             return None
@@ -294,7 +294,7 @@ class Worker:
     def _start_all(self, jobs: Sequence[Ready], lane: Lane) -> None:
         """Start attempts in slots that were taken; see `start`."""
         try:
-            self.running.start_all(jobs, self._freed[lane.is_async], is_async=lane.is_async)
+            self.running.start_all(jobs, self._freed[lane.is_async])
         except StoreUnavailableError as error:
             self._not_started([ready.job for ready in jobs], error, lane)
 

@@ -51,8 +51,7 @@ class Floor:
 
     def start(self, number: int = 1, *, watched: bool = False, **job: object) -> FirstEnd | None:
         claimed = claimed_job(number, **{"task": "shop:0", "args": "[1,[],{}]"} | job)
-        is_async = self.bench.tasks[claimed.task].is_async
-        return self.running.start(claimed, None, self._freed, is_async=is_async, watched=watched)
+        return self.running.start(claimed, None, self._freed, watched=watched)
 
     async def ends(self, count: int = 1) -> list[Outcome]:
         while len(self.ended) < count:

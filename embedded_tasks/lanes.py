@@ -81,8 +81,8 @@ class Lane:
     def want(self) -> Want | None:
         """Take the free slots for a claim; None when there is nothing to ask for.
 
-        As many more are asked for as have ended since the last claim, and twice as many when that
-        one came too late.
+        When few wait here, as many more are asked for as have ended since the last claim, and
+        twice as many when that one came too late.
         """
         if not self.due or self.starting:
             return None

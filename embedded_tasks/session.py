@@ -370,7 +370,7 @@ class Session:
         if self.runs_jobs:
             self.worker.wake_at(due_at)
         if not self.runs_jobs or self.worker.is_full():
-            self.peers.broadcast_soon(Kind.WORK)
+            self.peers.broadcast_once(Kind.WORK)
 
     def _message(self, kind: Kind, sender: str) -> None:
         if not self._joined:

@@ -92,7 +92,7 @@ class Peers:
         self._loop = loop
         self._peers: dict[str, _Peer] = {}
         self._suspects: dict[str, Timer] = {}
-        self._soon: set[Kind] = set()
+        self._said: set[Kind] = set()
         self._messages = {kind: encode(kind, own_id) for kind in Kind}
 
     @property
@@ -139,17 +139,18 @@ class Peers:
         for peer_id in list(self._peers):
             self.send(peer_id, kind)
 
-    def broadcast_soon(self, kind: Kind) -> None:
-        """Send a message to all siblings in the next round of the loop, once for all who ask."""
-        if self._loop is None:
-            self.broadcast(kind)
-        elif self._peers and kind not in self._soon:
-            self._soon.add(kind)
-            self._loop.call_later(0.0, lambda: self._broadcast_now(kind))
+    def broadcast_once(self, kind: Kind) -> None:
+        """Send a message to all siblings, unless one was sent in this round of the loop.
 
-    def _broadcast_now(self, kind: Kind) -> None:
-        self._soon.discard(kind)
+        Who asks in one round tells of what was stored before it began: one message says it all,
+        and at once, as the round may be a long one.
+        """
+        if kind in self._said:
+            return
         self.broadcast(kind)
+        if self._peers and self._loop is not None:
+            self._said.add(kind)
+            self._loop.call_later(0.0, lambda: self._said.discard(kind))
 
     def close(self) -> None:
         """Close all pipes and stop hinting."""

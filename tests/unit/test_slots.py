@@ -154,6 +154,32 @@ def test_after_a_claim_that_came_too_late_a_lane_asks_earlier_and_for_twice_as_m
     assert (want.places, want.limit) == (0, 6)
 
 
+def test_a_lane_asks_ever_earlier_while_claims_come_too_late() -> None:
+    one = lane(2)
+    for expected in (6, 12, 24):
+        one.ready.clear()
+        assert one.want() is not None
+        one.ended += 3 if expected == 6 else 1
+        one.slots.give_back(2)
+        one.claimed(may_be_more=True)
+        line_of(one, expected)
+        assert one.runs_low()
+        line_of(one, expected + 1)
+        assert not one.runs_low()
+        one.ended += 1
+
+
+def test_free_slots_alone_do_not_make_a_lane_ask_for_twice_as_many() -> None:
+    one = lane(2)
+    assert one.want() is not None
+    one.slots.give_back(2)
+    one.claimed(may_be_more=True)
+    one.ended = 3
+    want = one.want()
+    assert want is not None
+    assert (want.places, want.limit) == (2, 5)
+
+
 def test_where_nothing_ends_during_a_claim_a_lane_asks_only_for_free_slots() -> None:
     one = lane(2)
     assert one.want() is not None

@@ -49,7 +49,6 @@ HAS_BEGUN = {"begun": True}
 """What a child says when it calls the function."""
 
 _FIRST_TO_GO = 500
-_NICER = 10
 _PROGRESS_EVERY = 0.2
 _is_child = threading.Event()
 
@@ -328,12 +327,6 @@ def _be_first_to_go() -> None:
             score.write_text(str(_FIRST_TO_GO), "ascii")
 
 
-def _give_way() -> None:
-    """Requests come first: beside ten children of its own rank the app would get a tenth."""
-    with contextlib.suppress(OSError):
-        os.nice(_NICER)
-
-
 def main(connection: int, lifeline: int) -> None:
     """Be a child until the parent says that it is enough, or is gone.
 
@@ -349,7 +342,6 @@ def main(connection: int, lifeline: int) -> None:
     _take_no_signals()
     os.register_at_fork(after_in_child=lambda: _when_forked(line, lifeline))
     _be_first_to_go()
-    _give_way()
     faulthandler.enable()
     with contextlib.suppress(AttributeError, ValueError):
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # suppressed

@@ -166,7 +166,20 @@ def test_signals_that_a_service_manager_sends_to_all_do_not_cut_a_job(place: Pla
     os.kill(child, signal.SIGINT)
     assert result(worker, id) == child
     assert place.of("a") == ["started", "ended"]
-    assert os.getsid(child) == os.getpgid(child) == child
+    assert os.getpgid(child) == child
+    assert place.failures() == []
+
+
+def test_a_child_gives_way_to_the_app_from_its_first_moment(place: Place) -> None:
+    worker = place.worker()
+    (id,) = worker.ask("enqueue", task=f"{TASKS}:work_in_child", keys=["a"], args=[0.5])
+    wait_until(lambda: children_of(worker.pid), "there is a child")
+    (child,) = children_of(worker.pid)
+    app = os.getpriority(os.PRIO_PROCESS, worker.pid)
+    wait_until(lambda: os.getpriority(os.PRIO_PROCESS, child) == min(app + 10, 19), "it is nicer")
+    # Linux may share the processors out among sessions first, and look at niceness only then.
+    assert os.getsid(child) == os.getsid(worker.pid)
+    assert result(worker, id) == child
     assert place.failures() == []
 
 

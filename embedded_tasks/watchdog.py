@@ -7,7 +7,6 @@ does not: what is kept of it (`settling.py`). Built by the session.
 from __future__ import annotations
 
 import asyncio
-import sys
 import sysconfig
 import threading
 import time
@@ -24,6 +23,7 @@ import structlog
 from embedded_tasks.clock import Clock
 from embedded_tasks.context import RUNNING_JOB
 from embedded_tasks.events import EventName, JobEvent
+from embedded_tasks.frames import frame_of
 from embedded_tasks.job import ClaimedJob, LoopBlock
 
 __all__ = ["Blocked", "Runs", "Watchdog"]
@@ -162,7 +162,7 @@ class Watchdog:
 
     def _is_at_rest(self) -> bool:
         """Whether asyncio's loop waits for events: then there is no need to wake it up."""
-        frame = sys._current_frames().get(self._loop_thread)
+        frame = frame_of(self._loop_thread)
         caller = frame.f_back if frame is not None else None
         # Only there: a blocking call, such as subprocess.run, may wait in a selector as well.
         if frame is None or caller is None or frame.f_code.co_name != "select":
@@ -191,7 +191,7 @@ class Watchdog:
 
     def _look(self, question: _Question) -> None:
         """See who has the loop's thread now."""
-        frame = sys._current_frames().get(self._loop_thread)
+        frame = frame_of(self._loop_thread)
         task = asyncio.current_task(self._loop)
         job = _job_of(task, frame)
         if job is None and task is not None:  # uvloop on Python 3.11 leaves no other trace

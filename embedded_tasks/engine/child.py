@@ -36,6 +36,7 @@ from embedded_tasks.errors import (
     UnknownTaskError,
 )
 from embedded_tasks.failure import describe, matches, shown, storable
+from embedded_tasks.frames import frame_of
 from embedded_tasks.references import References
 from embedded_tasks.retry import Retry, Snooze
 from embedded_tasks.task import Catalogue, Task, is_async
@@ -88,7 +89,7 @@ class _Job:
         if self.task is not None:
             return LoopCall(self.task).stack()
         ident = threading.main_thread().ident
-        frame = sys._current_frames().get(ident) if ident is not None else None
+        frame = frame_of(ident) if ident is not None else None
         return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
 

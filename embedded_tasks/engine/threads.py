@@ -8,7 +8,6 @@ waits for it. What does not: slots and outcomes. Called by `attempt.py`.
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import traceback
 from collections import deque
@@ -16,6 +15,8 @@ from collections.abc import Callable
 from contextvars import Context
 from queue import SimpleQueue
 from typing import Any
+
+from embedded_tasks.frames import frame_of
 
 __all__ = ["Done", "ThreadCall", "Threads"]
 
@@ -49,7 +50,7 @@ class ThreadCall:
 
     def stack(self) -> str:
         """Return where the thread is now, as text."""
-        frame = sys._current_frames().get(self.ident) if self.ident is not None else None
+        frame = frame_of(self.ident) if self.ident is not None else None
         return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
 
